@@ -1,0 +1,1 @@
+//! Signatures, cache, locks, scheduling, steps and export.

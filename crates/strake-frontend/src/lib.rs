@@ -1,0 +1,1 @@
+//! Dockerfile and stage file to build graph.

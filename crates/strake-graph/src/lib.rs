@@ -1,0 +1,1 @@
+//! The build graph: steps, operations, path patterns, canonical encoding.

@@ -1,0 +1,1 @@
+//! Blobs, layers, index and garbage collection on local disk.

@@ -1,0 +1,1 @@
+//! Fakes and the sandbox for tests.
