@@ -1,1 +1,18 @@
-//! The build graph: steps, operations, path patterns, canonical encoding.
+//! The build graph: what is to be done, as plain data.
+//!
+//! Frontends make a [`Graph`], the engine consumes it, and nobody else has a say. The graph is acyclic by
+//! construction: an operation can only name steps that were pushed before it.
+
+mod encode;
+mod graph;
+mod mount;
+mod op;
+mod span;
+
+pub use encode::{Encode, Encoder};
+pub use graph::{Graph, History, Stage, StageId, Step, StepId};
+pub use mount::{Mount, MountKind, Sharing};
+pub use op::{
+    ContextOp, CopyOp, CopySource, HostEntry, ImageOp, MakeDirOp, ModeChange, ModeClause, Network, Op, RunOp,
+};
+pub use span::Span;
