@@ -1,1 +1,7 @@
-//! Dockerfile and stage file to build graph.
+//! Text to build graph. Frontends are pure: they read no file, no clock and no environment; what they must know of
+//! the outside (the configuration of a base image) they ask for and are called again with the answer.
+
+mod diagnostic;
+pub mod dockerfile;
+
+pub use diagnostic::{Diagnostic, LineIndex, Note, Position, Severity};
