@@ -7,6 +7,7 @@ mod encode;
 mod graph;
 mod mount;
 mod op;
+pub mod pattern;
 mod span;
 
 pub use encode::{Encode, Encoder};
