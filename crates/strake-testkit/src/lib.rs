@@ -1,1 +1,32 @@
-//! Fakes and the sandbox for tests.
+//! What the tests of strake stand on: a [`Sandbox`] that runs the real program, referees that build the
+//! same Dockerfiles ([`Dockerd`]) or hold images ([`Registry`]), and a comparison that shares no code with
+//! the program it judges: [`ImageArchive`] → [`Tree`] and [`normalise`] read what any builder wrote.
+//!
+//! Nothing here caches a referee's answer. Every helper process is stopped when its guard is dropped, and
+//! also when the test is killed. What a machine lacks is named once, by [`lacking`].
+
+mod archive;
+mod base;
+mod case;
+mod command;
+mod config;
+mod dockerd;
+mod failure;
+mod registry;
+mod requirement;
+mod sandbox;
+mod tree;
+mod user;
+
+pub use archive::{ArchiveImage, ImageArchive, write_docker_archive};
+pub use base::{Base, base_tar};
+pub use case::{Builder, Case, Expectation, KnownDifference, parse_cases, parse_known_differences};
+pub use command::{Finished, Run};
+pub use config::{config_differences, normalise};
+pub use dockerd::Dockerd;
+pub use failure::{Failure, Outcome};
+pub use registry::{Registry, RegistryOptions};
+pub use requirement::{is_root, lacking, program_on_path};
+pub use sandbox::Sandbox;
+pub use tree::{Difference, Kind, Node, Tree};
+pub use user::TestUser;

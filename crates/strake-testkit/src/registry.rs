@@ -1,0 +1,153 @@
+//! Debian's registry on a free port of the loopback interface.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::requirement::program_on_path;
+use crate::{Failure, Outcome, Run};
+
+/// How a registry is to behave.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RegistryOptions {
+    /// Asks for user `strake` and password `secret`.
+    pub password: bool,
+    /// Speaks TLS with a certificate of a private authority, see [`Registry::authority`].
+    pub tls: bool,
+    /// Allows `DELETE`.
+    pub delete: bool,
+}
+
+/// A running registry; stopped, and its content removed, when this is dropped.
+#[derive(Debug)]
+pub struct Registry {
+    process: Child,
+    directory: tempfile::TempDir,
+    port: u16,
+}
+
+impl Registry {
+    /// Starts a registry that anybody may use, by plain HTTP.
+    ///
+    /// # Errors
+    /// When `docker-registry` is not installed or does not answer.
+    pub fn start() -> Outcome<Self> {
+        Self::start_with(RegistryOptions::default())
+    }
+
+    /// Starts a registry.
+    ///
+    /// # Errors
+    /// As [`Registry::start`]; with TLS also when `openssl` is missing.
+    pub fn start_with(options: RegistryOptions) -> Outcome<Self> {
+        let program = program_on_path("docker-registry").ok_or_else(|| Failure::new("docker-registry"))?;
+        let mut last = Failure::new("no free port");
+        // Between finding a free port and using it somebody else may take it.
+        for _ in 0..5 {
+            match Self::try_start(&program, options) {
+                Ok(registry) => return Ok(registry),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
+    }
+
+    /// `127.0.0.1:PORT`, the registry part of a reference.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where the registry keeps its content, to be damaged by tests.
+    pub fn content(&self) -> PathBuf {
+        self.directory.path().join("content")
+    }
+
+    /// What the registry has logged: one line per request, to count them.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// The certificate of the authority that signed this registry's, when it speaks TLS.
+    pub fn authority(&self) -> PathBuf {
+        self.directory.path().join("cert.pem")
+    }
+
+    fn try_start(program: &Path, options: RegistryOptions) -> Outcome<Self> {
+        let directory = tempfile::Builder::new().prefix("strake-registry-").tempdir_in("/var/tmp");
+        let directory = directory.map_err(Failure::at("create a directory for the registry"))?;
+        let port = free_port()?;
+        let config = directory.path().join("config.yml");
+        let text = settings(directory.path(), port, options)?;
+        std::fs::write(&config, text).map_err(Failure::at("write the registry's settings"))?;
+        let log = std::fs::File::create(directory.path().join("log"))
+            .map_err(Failure::at("create the registry's log"))?;
+        let log_too = log.try_clone().map_err(Failure::at("share the registry's log"))?;
+        // setpriv: the kernel stops the registry when the test dies without running its guards.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program).arg("serve").arg(&config);
+        command.stdin(Stdio::null()).stdout(log).stderr(log_too);
+        let process = command.spawn().map_err(Failure::at("start docker-registry"))?;
+        let mut registry = Self { process, directory, port };
+        registry.wait_until_ready()?;
+        Ok(registry)
+    }
+
+    fn wait_until_ready(&mut self) -> Outcome<()> {
+        let begun = Instant::now();
+        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
+        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+            let gone = self.process.try_wait().is_ok_and(|status| status.is_some());
+            if gone || begun.elapsed() > Duration::from_secs(20) {
+                return Err(Failure::new(format!("docker-registry does not answer:\n{}", self.log())));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // Both only fail when the process is gone already.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn free_port() -> Outcome<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::at("find a free port"))?;
+    Ok(listener.local_addr().map_err(Failure::at("find a free port"))?.port())
+}
+
+fn settings(directory: &Path, port: u16, options: RegistryOptions) -> Outcome<String> {
+    let root = directory.display();
+    let mut text = format!(
+        "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: false\nstorage:\n  delete:\n    enabled: {}\n  \
+         filesystem:\n    rootdirectory: {root}/content\nhttp:\n  addr: 127.0.0.1:{port}\n",
+        options.delete
+    );
+    if options.tls {
+        make_certificate(directory)?;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  tls:\n    certificate: {root}/cert.pem\n    key: {root}/key.pem");
+    }
+    if options.password {
+        // The bcrypt form of "secret"; it protects nothing but an empty registry on loopback.
+        let line = "strake:$2b$05$S0L9gXlVYJVzm3NYu5ls8.D0W0gsbzHezdqMJAOmWE7CsQxblscTi\n";
+        std::fs::write(directory.join("htpasswd"), line).map_err(Failure::at("write htpasswd"))?;
+        let _ = writeln!(text, "auth:\n  htpasswd:\n    realm: tests\n    path: {root}/htpasswd");
+    }
+    Ok(text)
+}
+
+fn make_certificate(directory: &Path) -> Outcome<()> {
+    let run = Run::new("openssl")
+        .directory(directory)
+        .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]);
+    let run =
+        run.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", "key.pem", "-out", "cert.pem"]);
+    let run = run.args(["-subj", "/CN=strake test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]);
+    run.succeed().map(drop)
+}
