@@ -1,0 +1,167 @@
+//! What is remembered of steps: records by signature, results by content, and the latest build of each place.
+//!
+//! Four kinds of documents in the store's index:
+//!
+//! | kind     | key                                   | says                                                      |
+//! |----------|---------------------------------------|-----------------------------------------------------------|
+//! | `step`   | signature                             | the layer, the parts, the canonical signature             |
+//! | `result` | base's canonical signature + content  | the first signature that gave this result                 |
+//! | `selection` | layers + what was selected          | the digest of the files that a copy took from there       |
+//! | `place`  | project, stage, number of the step    | the signature built there last: the nearest earlier build |
+//!
+//! Which files a copy took is a document of its own (`files`, by the digest that is a part of the signature): it is
+//! read only to explain a miss or to link unchanged files from the earlier layer.
+
+mod record;
+
+use strake_graph::Encoder;
+use strake_oci::Digest;
+use strake_store::{Index, LayerId, Link, NewDocument, StoreError};
+
+pub(crate) use record::CacheRecord;
+
+use crate::signature::Signature;
+
+const STEP: &str = "step";
+const RESULT: &str = "result";
+const PLACE: &str = "place";
+const SELECTION: &str = "selection";
+
+/// The records of one store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalCache<'a> {
+    index: &'a Index,
+}
+
+/// Where in a project a step stands; survives every change of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place(Digest);
+
+impl Place {
+    /// The place of the `number`th step of `stage`.
+    pub(crate) fn new(project: &str, stage: &str, number: u32) -> Self {
+        let mut encoder = Encoder::new("strake place 1");
+        encoder.text(project).text(stage).number(u64::from(number));
+        Self(encoder.finish())
+    }
+}
+
+impl<'a> LocalCache<'a> {
+    pub(crate) fn new(index: &'a Index) -> Self {
+        Self { index }
+    }
+
+    /// The record of a signature, if there is one and its own layer is still there.
+    pub(crate) fn find(&self, signature: Signature) -> Result<Option<CacheRecord>, StoreError> {
+        let Some(document) = self.index.get(STEP, &signature.to_string())? else {
+            return Ok(None);
+        };
+        // A document of another version, or damaged: a miss, and it will be written anew.
+        let Some(record) = CacheRecord::from_bytes(&document.body) else {
+            return Ok(None);
+        };
+        let own_layer_is_there = match record.layers.last() {
+            Some(layer) => self.index.layer(layer)?.is_some(),
+            None => false,
+        };
+        Ok(own_layer_is_there.then_some(record))
+    }
+
+    /// Whether two layers of this store have the same content, times aside.
+    pub(crate) fn equal_content(&self, one: &LayerId, two: &LayerId) -> Result<bool, StoreError> {
+        let content = |layer| Ok::<_, StoreError>(self.index.layer(layer)?.and_then(|layer| layer.content));
+        Ok(match (content(one)?, content(two)?) {
+            (Some(one), Some(two)) => one == two,
+            _ => false,
+        })
+    }
+
+    /// Marks records, and the layers they name, as used just now, so that a collection running beside keeps them.
+    /// Answers whether all are still there.
+    pub(crate) fn touch(&self, signatures: &[Signature]) -> Result<bool, StoreError> {
+        if signatures.is_empty() {
+            return Ok(true);
+        }
+        let keys: Vec<String> = signatures.iter().map(Signature::to_string).collect();
+        let documents: Vec<(&str, &str)> = keys.iter().map(|key| (STEP, key.as_str())).collect();
+        Ok(self.index.touch_many(&documents)?.into_iter().all(|is_there| is_there))
+    }
+
+    /// The first signature that put `content` on `base`, with its record.
+    pub(crate) fn find_result(
+        &self,
+        base: Signature,
+        content: &Digest,
+    ) -> Result<Option<(Signature, CacheRecord)>, StoreError> {
+        let key = Signature::result_key(base, content).hex();
+        let Some(document) = self.index.get(RESULT, &key)? else {
+            return Ok(None);
+        };
+        let Some(signature) = signature_in(&document.body) else { return Ok(None) };
+        Ok(self.find(signature)?.map(|record| (signature, record)))
+    }
+
+    /// Keeps the record of a step that was executed, and by its content when it is the first of its kind.
+    pub(crate) fn put(&self, signature: Signature, record: &CacheRecord) -> Result<(), StoreError> {
+        let mut documents = vec![NewDocument {
+            kind: STEP.to_owned(),
+            key: signature.to_string(),
+            body: record.to_bytes(),
+            links: record.layers.iter().cloned().map(Link::Layer).collect(),
+        }];
+        if let (Some(content), Some(base)) = (&record.content, record.base)
+            && record.canonical == signature
+        {
+            documents.push(NewDocument {
+                kind: RESULT.to_owned(),
+                key: Signature::result_key(base, content).hex(),
+                body: signature.to_string().into_bytes(),
+                links: vec![Link::Document { kind: STEP.to_owned(), key: signature.to_string() }],
+            });
+        }
+        self.index.put_many(&documents)
+    }
+
+    /// The signature that was built or used last at a place, with its record if that is still there.
+    pub(crate) fn latest(&self, place: Place) -> Result<Option<(Signature, Option<CacheRecord>)>, StoreError> {
+        let Some(document) = self.index.get(PLACE, &place.0.hex())? else {
+            return Ok(None);
+        };
+        let Some(signature) = signature_in(&document.body) else { return Ok(None) };
+        let record = self.index.get(STEP, &signature.to_string())?;
+        Ok(Some((signature, record.and_then(|record| CacheRecord::from_bytes(&record.body)))))
+    }
+
+    /// Remembers what is at each place now; writes nothing that is known already.
+    pub(crate) fn remember(&self, places: &[(Place, Signature)]) -> Result<(), StoreError> {
+        let mut documents = Vec::new();
+        for (place, signature) in places {
+            let (key, body) = (place.0.hex(), signature.to_string().into_bytes());
+            if self.index.get(PLACE, &key)?.is_none_or(|known| known.body != body) {
+                documents.push(NewDocument { kind: PLACE.to_owned(), key, body, links: Vec::new() });
+            }
+        }
+        if documents.is_empty() { Ok(()) } else { self.index.put_many(&documents) }
+    }
+
+    /// The digest of a selection of files from a stack of layers, if somebody computed it before.
+    pub(crate) fn selection(&self, key: &Digest) -> Result<Option<Digest>, StoreError> {
+        let document = self.index.get(SELECTION, &key.hex())?;
+        Ok(document.and_then(|document| std::str::from_utf8(&document.body).ok()?.parse().ok()))
+    }
+
+    /// Remembers the digest of a selection of files; `layers` are those it was taken from.
+    pub(crate) fn put_selection(
+        &self,
+        key: &Digest,
+        digest: &Digest,
+        layers: &[LayerId],
+    ) -> Result<(), StoreError> {
+        let links: Vec<Link> = layers.iter().cloned().map(Link::Layer).collect();
+        self.index.put(SELECTION, &key.hex(), digest.to_string().as_bytes(), &links)
+    }
+}
+
+fn signature_in(body: &[u8]) -> Option<Signature> {
+    std::str::from_utf8(body).ok()?.parse().ok()
+}

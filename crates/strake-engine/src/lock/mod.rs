@@ -1,0 +1,147 @@
+//! Locks that see to it that two processes never build the same step at once.
+//!
+//! Locks only save work: records are content-addressed and written whole, so a lock that is lost or a file system
+//! without locks costs a step built twice, never a wrong result.
+//!
+//! One lock is one file, `locks/<signature>`, held by `flock(2)` and saying inside who holds it. The kernel lets go
+//! when the holder dies, however it dies. A lock file is never removed while anybody might be waiting for it:
+//! collection removes it only while holding it, and whoever acquires looks whether the file it locked is still the
+//! one the name stands for.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::event::Holder;
+
+/// Why a lock cannot be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("lock {path}: {source}")]
+pub struct LockError {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// A held lock; dropping it lets go.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    _file: File,
+}
+
+/// The lock files of one store.
+#[derive(Debug, Clone)]
+pub(crate) struct FileLocks {
+    directory: PathBuf,
+}
+
+/// What one attempt gave.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    Held(Lease),
+    Busy(Option<Holder>),
+}
+
+impl FileLocks {
+    /// How long a waiter sleeps between two attempts: at first as long as a short step takes, later long enough not
+    /// to be noticed among a hundred waiters.
+    const PAUSES: [Duration; 4] =
+        [Duration::from_millis(2), Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(50)];
+
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Takes the lock if it is free. `me` is what others will read while they wait.
+    pub(crate) fn try_acquire(&self, name: &str, me: &Holder) -> Result<Attempt, LockError> {
+        let path = self.directory.join(name);
+        let failed = |source| LockError { path: path.clone(), source };
+        loop {
+            let mut file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) if is_current(&file, &path) => {
+                    write_holder(&mut file, me).map_err(failed)?;
+                    return Ok(Attempt::Held(Lease { _file: file }));
+                }
+                Ok(()) => continue,
+                Err(TryLockError::WouldBlock) => return Ok(Attempt::Busy(read_holder(&mut file))),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+    }
+
+    /// How long to sleep before attempt number `attempt` (from 0).
+    pub(crate) fn pause(attempt: usize) -> Duration {
+        Self::PAUSES[attempt.min(Self::PAUSES.len() - 1)]
+    }
+}
+
+/// Whether the locked file is still the one the name stands for.
+fn is_current(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(held), Ok(named)) => (held.dev(), held.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+fn write_holder(file: &mut File, me: &Holder) -> std::io::Result<()> {
+    let text = format!("{}\n{}\n{}\n{}\n", me.pid, me.since, me.host, me.what.replace('\n', " "));
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(text.as_bytes())
+}
+
+/// Who holds the lock; `None` in the instant between locking and writing.
+fn read_holder(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.take(4096).read_to_string(&mut text).ok()?;
+    let mut lines = text.lines();
+    let pid = lines.next()?.parse().ok()?;
+    let since = lines.next()?.parse().ok()?;
+    let host = lines.next()?.to_owned();
+    let what = lines.next()?.to_owned();
+    Some(Holder { pid, host, since, what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn me(pid: u32) -> Holder {
+        Holder { pid, host: "here".into(), since: 7, what: "RUN true".into() }
+    }
+
+    #[test]
+    fn the_second_is_told_who_the_first_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = FileLocks::new(directory.path().to_owned());
+        let held = locks.try_acquire("a", &me(1)).unwrap();
+        assert!(matches!(held, Attempt::Held(_)));
+        match locks.try_acquire("a", &me(2)).unwrap() {
+            Attempt::Busy(holder) => assert_eq!(holder, Some(me(1))),
+            Attempt::Held(_) => panic!("held twice"),
+        }
+        assert!(matches!(locks.try_acquire("b", &me(2)).unwrap(), Attempt::Held(_)));
+        drop(held);
+        assert!(matches!(locks.try_acquire("a", &me(2)).unwrap(), Attempt::Held(_)));
+    }
+
+    #[test]
+    fn a_removed_file_is_not_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = FileLocks::new(directory.path().to_owned());
+        let _old = locks.try_acquire("a", &me(1)).unwrap();
+        std::fs::remove_file(directory.path().join("a")).unwrap();
+        let new = locks.try_acquire("a", &me(2)).unwrap();
+        assert!(matches!(new, Attempt::Held(_)));
+        assert!(matches!(locks.try_acquire("a", &me(3)).unwrap(), Attempt::Busy(_)));
+    }
+}
