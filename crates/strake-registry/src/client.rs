@@ -1,14 +1,30 @@
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use reqwest::Method;
 use strake_oci::{Descriptor, Digest, MediaType, Reference};
 
+use crate::auth::{Access, Scopes};
+use crate::pull::BlobReader;
+use crate::push::Push;
+use crate::runtime::{Runtime, or_cancelled};
+use crate::transport::{Call, Core, Target};
 use crate::{ErrorKind, Notice, Progress, RegistryConfig, RegistryError, Transfers};
 
 /// Talks to any number of registries (distribution-spec v1.1). Every function blocks; any number of threads may call
 /// at once.
-#[derive(Debug)]
-pub struct Client {}
+pub struct Client {
+    core: Arc<Core>,
+    runtime: Runtime,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("transfers", &self.transfers()).finish_non_exhaustive()
+    }
+}
 
 /// A manifest or index as the registry sent it, its digest verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,29 +80,13 @@ pub struct PushedBlob {
     pub how: Pushed,
 }
 
-/// A blob while it arrives. Reading past the last byte fails unless size and digest were right, so whoever reads to
-/// the end without an error has the true content.
-#[derive(Debug)]
-pub struct BlobReader {}
-
-impl Read for BlobReader {
-    fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-impl std::fmt::Debug for BlobSource<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BlobSource")
-    }
-}
-
-fn unfinished(operation: &str) -> RegistryError {
-    RegistryError {
-        kind: ErrorKind::Unavailable,
-        operation: operation.to_owned(),
-        detail: "the registry client is still being written".to_owned(),
-        hint: None,
+impl fmt::Debug for BlobSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, descriptor } => f.debug_tuple("File").field(path).field(descriptor).finish(),
+            Self::Bytes { descriptor, .. } => f.debug_tuple("Bytes").field(descriptor).finish(),
+            Self::Stream { .. } => f.write_str("Stream"),
+        }
     }
 }
 
@@ -97,24 +97,32 @@ impl Client {
     }
 
     /// Like [`Client::new`], and `notices` hears of retries and skipped mirrors, on any thread.
-    pub fn with_notices(_config: RegistryConfig, _notices: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
-        Self {}
+    pub fn with_notices(config: RegistryConfig, notices: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
+        Self { core: Arc::new(Core::new(config, Box::new(notices))), runtime: Runtime::new() }
     }
 
     /// What this client has done so far.
     pub fn transfers(&self) -> Transfers {
-        Transfers::default()
+        self.core.counters.snapshot()
     }
 
-    /// Makes every running and later call end with [`ErrorKind::Cancelled`].
-    pub fn cancel(&self) {}
+    /// Whether anything was asked that needed the network, so that threads were started.
+    pub fn is_started(&self) -> bool {
+        self.runtime.is_started()
+    }
 
-    /// Gets a manifest by tag or digest; `None` when there is none.
+    /// Makes every running and later call end with [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
+    pub fn cancel(&self) {
+        self.runtime.cancel();
+    }
+
+    /// Gets a manifest by tag or digest; `None` when there is none. Its digest is computed from its bytes, and must
+    /// be the reference's if that has one. Mirrors are asked first.
     ///
     /// # Errors
-    /// Every [`ErrorKind`] but `NotFound`.
-    pub fn resolve(&self, _reference: &Reference) -> Result<Option<RawManifest>, RegistryError> {
-        Err(unfinished("pull manifest"))
+    /// Every [`ErrorKind`](crate::ErrorKind) but `NotFound` and `Local`.
+    pub fn resolve(&self, reference: &Reference) -> Result<Option<RawManifest>, RegistryError> {
+        self.runtime.block_on(&format!("pull manifest {reference}"), self.core.resolve(reference))
     }
 
     /// Asks for the descriptor of a manifest without its content; `None` when there is none.
@@ -123,87 +131,127 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::resolve`].
-    pub fn head(&self, _reference: &Reference) -> Result<Option<Descriptor>, RegistryError> {
-        Err(unfinished("look up manifest"))
+    pub fn head(&self, reference: &Reference) -> Result<Option<Descriptor>, RegistryError> {
+        self.runtime.block_on(&format!("look up manifest {reference}"), self.core.head(reference))
     }
 
-    /// Whether a repository has a blob.
+    /// Whether a repository has a blob. Mirrors are not asked.
     ///
     /// # Errors
     /// As [`Client::resolve`].
-    pub fn has_blob(&self, _repository: &Reference, _digest: Digest) -> Result<bool, RegistryError> {
-        Err(unfinished("look up blob"))
+    pub fn has_blob(&self, repository: &Reference, digest: Digest) -> Result<bool, RegistryError> {
+        let endpoint = self.core.origin(repository);
+        let scopes = Scopes::one(&endpoint.repository, Access::Pull);
+        self.runtime.block_on("look up blob", self.core.has_blob(&endpoint, &scopes, digest))
     }
 
     /// Writes a blob to `out`. When this returns without error, size and digest were right; otherwise what was
-    /// written is not to be used.
+    /// written is not to be used. A connection that breaks is resumed where it broke.
     ///
     /// # Errors
-    /// Any [`ErrorKind`]; `Corrupt` when the content is not what the descriptor says.
+    /// Any [`ErrorKind`](crate::ErrorKind); `Corrupt` when the content is not what the descriptor says, `Local` when
+    /// `out` fails.
     pub fn fetch_blob(
         &self,
-        _repository: &Reference,
-        _descriptor: &Descriptor,
-        _out: &mut dyn Write,
-        _progress: &dyn Progress,
+        repository: &Reference,
+        descriptor: &Descriptor,
+        out: &mut dyn Write,
+        progress: &dyn Progress,
     ) -> Result<(), RegistryError> {
-        Err(unfinished("pull blob"))
+        let mut reader = self.open_blob(repository, descriptor)?;
+        while let Some(piece) = reader.next_piece()? {
+            out.write_all(&piece).map_err(|error| {
+                let operation = format!("pull blob {}", descriptor.digest);
+                RegistryError::new(ErrorKind::Local, operation, format!("write it: {error}"))
+            })?;
+            progress.advance(piece.len() as u64);
+        }
+        Ok(())
     }
 
-    /// Opens a blob for reading while it arrives.
+    /// Opens a blob for reading while it arrives. This returns at once; what goes wrong is told by the reads.
     ///
     /// # Errors
-    /// As [`Client::fetch_blob`], for what happens before the first byte. Later failures are `io::Error`s that hold
-    /// a [`RegistryError`].
+    /// `Local` when no thread can be started.
     pub fn open_blob(
         &self,
-        _repository: &Reference,
-        _descriptor: &Descriptor,
+        repository: &Reference,
+        descriptor: &Descriptor,
     ) -> Result<BlobReader, RegistryError> {
-        Err(unfinished("pull blob"))
+        let handle = self.runtime.handle()?;
+        let (reader, pump, failure) = BlobReader::new(&self.core, repository, descriptor);
+        let cancelled = self.runtime.cancellation();
+        let operation = format!("pull blob {}", descriptor.digest);
+        // Kept open until the failure is told, so that the reader never sees an end without its reason.
+        let open = pump.sender.clone();
+        handle.spawn(async move {
+            if let Err(error) = or_cancelled(cancelled, &operation, pump.run()).await {
+                let _ = failure.send(error);
+            }
+            drop(open);
+        });
+        Ok(reader)
     }
 
     /// Brings a blob into a repository: nothing if it is there, a mount if one of `mount_from` (other repositories
-    /// of the same registry) has it, an upload otherwise.
+    /// of the same registry; the first three count) has it, an upload otherwise.
+    ///
+    /// A stream is uploaded without asking first, as its digest is known only at its end. When its connection
+    /// breaks, it is resumed from the last 16 MiB; a loss of more is an error with nothing stored.
     ///
     /// # Errors
-    /// Any [`ErrorKind`]; `Local` when the source cannot be read.
+    /// Any [`ErrorKind`](crate::ErrorKind); `Local` when the source cannot be read.
     pub fn push_blob(
         &self,
-        _repository: &Reference,
-        _source: BlobSource<'_>,
-        _mount_from: &[Reference],
-        _progress: &dyn Progress,
+        repository: &Reference,
+        source: BlobSource<'_>,
+        mount_from: &[Reference],
+        progress: &dyn Progress,
     ) -> Result<PushedBlob, RegistryError> {
-        Err(unfinished("push blob"))
+        let what = match &source {
+            BlobSource::File { descriptor, .. } | BlobSource::Bytes { descriptor, .. } => {
+                format!("blob {}", descriptor.digest)
+            }
+            BlobSource::Stream { .. } => "blob".to_owned(),
+        };
+        let push = Push::new(&self.core, &self.runtime, repository, mount_from, &what, progress);
+        push.blob(source, repository, mount_from)
     }
 
-    /// Stores a manifest or index under the reference's tag, or under its digest if it has one.
+    /// Stores a manifest or index under the reference's digest if it has one, under its tag otherwise.
     ///
     /// # Errors
-    /// Any [`ErrorKind`]; `Corrupt` when the registry says it stored something else.
+    /// Any [`ErrorKind`](crate::ErrorKind); `Corrupt` when the registry says it stored something else, `Refused` when
+    /// it misses a blob or does not like the document.
     pub fn push_manifest(
         &self,
-        _reference: &Reference,
-        _media_type: &MediaType,
-        _bytes: &[u8],
+        reference: &Reference,
+        media_type: &MediaType,
+        bytes: &[u8],
     ) -> Result<Descriptor, RegistryError> {
-        Err(unfinished("push manifest"))
+        let what = format!("manifest {}", reference.selector());
+        Push::new(&self.core, &self.runtime, reference, &[], &what, &())
+            .manifest(reference, media_type, bytes)
     }
 
     /// All tags of a repository, in the registry's order; `None` when the repository does not exist.
     ///
     /// # Errors
     /// As [`Client::resolve`].
-    pub fn list_tags(&self, _repository: &Reference) -> Result<Option<Vec<String>>, RegistryError> {
-        Err(unfinished("list tags"))
+    pub fn list_tags(&self, repository: &Reference) -> Result<Option<Vec<String>>, RegistryError> {
+        self.runtime.block_on("list tags", self.core.list_tags(repository))
     }
 
-    /// Deletes a manifest by digest, or a tag where the registry supports it; `false` when it was not there.
+    /// Deletes a manifest by digest, or a tag where the registry supports that; `false` when it was not there.
     ///
     /// # Errors
-    /// As [`Client::resolve`].
-    pub fn delete_manifest(&self, _reference: &Reference) -> Result<bool, RegistryError> {
-        Err(unfinished("delete manifest"))
+    /// As [`Client::resolve`]; `Refused` where the registry does not delete.
+    pub fn delete_manifest(&self, reference: &Reference) -> Result<bool, RegistryError> {
+        let operation = format!("delete manifest {reference}");
+        let endpoint = self.core.origin(reference);
+        let scopes = Scopes::one(&endpoint.repository, Access::Delete);
+        let target = Target::Path(format!("manifests/{}", reference.selector()));
+        let call = Call::new(&operation, &endpoint, &scopes, Method::DELETE, target, &[200, 202, 204, 404]);
+        Ok(self.runtime.block_on(&operation, self.core.request(&call))?.status != 404)
     }
 }

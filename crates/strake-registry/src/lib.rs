@@ -5,16 +5,33 @@
 
 mod client;
 mod config;
-mod credentials;
 mod error;
-mod secret;
 mod transfers;
 
-pub use client::{BlobReader, BlobSource, Client, Pushed, PushedBlob, RawManifest};
+mod pull;
+mod push;
+
+mod body;
+mod transport;
+
+mod auth;
+mod credentials;
+mod helper;
+mod secret;
+mod token;
+
+mod host;
+mod retry;
+mod runtime;
+mod server_text;
+mod tls;
+
+pub use client::{BlobSource, Client, Pushed, PushedBlob, RawManifest};
 pub use config::{
     ClientIdentity, HostTls, Mirror, ProxyConfig, RegistryConfig, RetryPolicy, Timeouts, TlsConfig,
 };
-pub use credentials::Credentials;
+pub use credentials::{Credential, Credentials};
 pub use error::{ErrorKind, RegistryError};
+pub use pull::BlobReader;
 pub use secret::Secret;
 pub use transfers::{Notice, Progress, Transfers};

@@ -1,0 +1,597 @@
+//! One request and its answer: schemes, redirects, tokens, repetition.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Method, StatusCode, Url};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use crate::auth::Scopes;
+use crate::error::{Again, Failure};
+use crate::host::{Host, Scheme};
+use crate::retry;
+use crate::server_text::{MAX_ERROR_BODY, ServerErrors};
+use crate::tls::Trust;
+use crate::transfers::Counters;
+use crate::{ErrorKind, Notice, RegistryConfig, RegistryError};
+
+/// As many as browsers follow; storage behind a registry needs one or two.
+const MAX_REDIRECTS: usize = 10;
+
+/// What all requests of a client share.
+pub(crate) struct Core {
+    pub(crate) config: RegistryConfig,
+    pub(crate) counters: Counters,
+    pub(crate) trust: Trust,
+    notices: Box<dyn Fn(&Notice) + Send + Sync>,
+    hosts: Mutex<BTreeMap<String, Arc<Host>>>,
+}
+
+/// A repository at one host: the registry itself, or a mirror of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) host: Arc<Host>,
+    /// The name by which credentials are looked up.
+    pub(crate) registry: String,
+    /// The repository's name at this host.
+    pub(crate) repository: String,
+    pub(crate) is_mirror: bool,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// Below `/v2/` of the endpoint's repository: `manifests/latest`.
+    Path(String),
+    /// An address that the registry gave us. Only our registry's own origin gets to see who we are.
+    Url(Url),
+}
+
+/// A request that can be sent any number of times.
+#[derive(Debug, Clone)]
+pub(crate) struct Call<'a> {
+    pub(crate) operation: &'a str,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) method: Method,
+    pub(crate) target: Target,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) scopes: &'a Scopes,
+    /// Statuses that the caller wants to see; any other is an error.
+    pub(crate) accept: &'a [u16],
+    /// The most bytes of an accepted answer's body.
+    pub(crate) limit: usize,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(
+        operation: &'a str,
+        endpoint: &'a Endpoint,
+        scopes: &'a Scopes,
+        method: Method,
+        target: Target,
+        accept: &'a [u16],
+    ) -> Self {
+        let (headers, body, limit) = (HeaderMap::new(), Bytes::new(), MAX_ERROR_BODY);
+        Self { operation, endpoint, method, target, headers, body, scopes, accept, limit }
+    }
+}
+
+/// An answer whose body has not been read. It counts against the host's limit until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) response: reqwest::Response,
+    /// Whether a redirect led away from the registry.
+    pub(crate) moved: bool,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// An answer with all of its body.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) url: Url,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Document {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn errors(&self) -> ServerErrors {
+        ServerErrors::parse(&self.body, self.header("content-type"))
+    }
+
+    /// The address in `Location`, absolute.
+    pub(crate) fn location(&self) -> Option<Url> {
+        join(&self.url, self.header("location")?)
+    }
+}
+
+/// Reads a `Location`. A registry behind a proxy that ends TLS often believes itself to speak plain HTTP and says so
+/// in its addresses: these are brought back to what we reached it by.
+fn join(base: &Url, location: &str) -> Option<Url> {
+    let mut url = base.join(location).ok()?;
+    if url.scheme() == "http" && base.scheme() == "https" && url.host_str() == base.host_str() {
+        let port = if url.port().is_none() { base.port() } else { url.port() };
+        url.set_scheme("https").ok()?;
+        url.set_port(port).ok()?;
+    }
+    // User and password in an address would be sent as credentials.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    matches!(url.scheme(), "http" | "https").then_some(url)
+}
+
+/// A request that got no answer.
+pub(crate) struct Unanswered {
+    failure: Failure,
+    /// The peer probably speaks the other scheme.
+    other_scheme: bool,
+}
+
+impl Core {
+    pub(crate) fn new(config: RegistryConfig, notices: Box<dyn Fn(&Notice) + Send + Sync>) -> Self {
+        let (counters, trust) = (Counters::default(), Trust::default());
+        Self { config, counters, trust, notices, hosts: Mutex::default() }
+    }
+
+    pub(crate) fn notice(&self, notice: &Notice) {
+        tracing::debug!(target: "transfer", ?notice);
+        (self.notices)(notice);
+    }
+
+    /// The host behind an authority, the same one each time.
+    pub(crate) fn host(&self, authority: &str) -> Arc<Host> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(Host::new(&self.config, authority));
+        Arc::clone(hosts.entry(authority.to_owned()).or_insert_with(make))
+    }
+
+    pub(crate) fn host_of(&self, url: &Url) -> Arc<Host> {
+        let name = url.host_str().unwrap_or_default();
+        match url.port() {
+            Some(port) => self.host(&format!("{name}:{port}")),
+            None => self.host(name),
+        }
+    }
+
+    /// Sends a call until it is answered as accepted, or repeating it is pointless, and reads the answer.
+    pub(crate) async fn request(&self, call: &Call<'_>) -> Result<Document, RegistryError> {
+        let mut attempt = 0;
+        loop {
+            match self.request_once(call).await {
+                Ok(document) => return Ok(document),
+                Err(failure) => self.pause(call.endpoint, &mut attempt, failure).await?,
+            }
+        }
+    }
+
+    async fn request_once(&self, call: &Call<'_>) -> Result<Document, Failure> {
+        let answer = self.exchange(call).await?;
+        let moved = answer.moved;
+        let accepted = call.accept.contains(&answer.response.status().as_u16());
+        let limit = if accepted { call.limit } else { MAX_ERROR_BODY };
+        let document = self.read(call.operation, answer, limit, accepted).await?;
+        if accepted { Ok(document) } else { Err(refusal(call.operation, &document, moved)) }
+    }
+
+    /// Waits before another try, or gives the failure back as final. A mirror gets one more try only: there is
+    /// somebody else to ask.
+    pub(crate) async fn pause(
+        &self,
+        endpoint: &Endpoint,
+        attempt: &mut u32,
+        failure: Failure,
+    ) -> Result<(), RegistryError> {
+        let Failure { error, again } = failure;
+        let policy = &self.config.retry;
+        let most = if endpoint.is_mirror { policy.retries.min(1) } else { policy.retries };
+        let delay = match again {
+            Again::Never => return Err(error),
+            Again::After(asked) if asked > policy.max_retry_after => {
+                let told =
+                    format!("it asks to wait {} s, which is longer than strake waits", asked.as_secs());
+                return Err(RegistryError { hint: Some(told), ..error });
+            }
+            _ if *attempt >= most => {
+                let tries = *attempt + 1;
+                let detail =
+                    if tries > 1 { format!("{} (tried {tries} times)", error.detail) } else { error.detail };
+                return Err(RegistryError { detail, ..error });
+            }
+            Again::After(asked) => asked,
+            Again::Backoff => retry::backoff(policy, *attempt + 1),
+        };
+        *attempt += 1;
+        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.notice(&Notice::Retry { operation: error.operation, reason: error.detail, delay });
+        tokio::time::sleep(delay).await;
+        Ok(())
+    }
+
+    /// One exchange: authorised, redirects followed, the scheme found out. Any status but 401 is given back.
+    pub(crate) async fn exchange(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let mut authorization = self.authorization(call).await?;
+        let mut challenged = false;
+        loop {
+            let answer = self.follow(call, authorization.as_ref()).await?;
+            if answer.response.status() != StatusCode::UNAUTHORIZED || answer.moved {
+                return Ok(answer);
+            }
+            let document = self.read(call.operation, answer, MAX_ERROR_BODY, false).await?;
+            let used = authorization.take();
+            if challenged {
+                return Err(self.still_unauthorized(call, &document).await.into());
+            }
+            authorization = Some(self.meet_challenge(call, &document, used).await?);
+            challenged = true;
+        }
+    }
+
+    /// Sends the call and follows redirects. Only requests to the registry's own origin carry `authorization`.
+    async fn follow(&self, call: &Call<'_>, authorization: Option<&HeaderValue>) -> Result<Answer, Failure> {
+        let mut answer = self.first_hop(call, authorization).await?;
+        // Who starts elsewhere is not known there, and does not become known by a redirect.
+        let started_elsewhere = answer.moved;
+        let authorization = authorization.filter(|_| !started_elsewhere);
+        let origin = answer.response.url().origin();
+        for _ in 0..MAX_REDIRECTS {
+            let status = answer.response.status().as_u16();
+            let repeats_method = matches!(status, 307 | 308);
+            let reads = matches!(call.method, Method::GET | Method::HEAD);
+            if !(repeats_method || reads && matches!(status, 301..=303)) {
+                return Ok(answer);
+            }
+            let Some(next) = redirect_target(&answer) else {
+                return Ok(answer);
+            };
+            let from = answer.response.url().clone();
+            if from.scheme() == "https" && next.scheme() == "http" {
+                let detail = format!("{} redirects to {} without encryption", place(&from), place(&next));
+                return Err(RegistryError::new(ErrorKind::Malformed, call.operation, detail).into());
+            }
+            // The permit is given back before another is waited for, or two hosts that redirect to each other
+            // could wait for ever.
+            drop(answer);
+            let host = self.host_of(&next);
+            let is_origin = next.origin() == origin;
+            let sent = self.send(call, &host, next, authorization.filter(|_| is_origin)).await;
+            answer = sent.map_err(|unanswered| unanswered.failure)?;
+            answer.moved = started_elsewhere || !is_origin;
+        }
+        let detail = format!("{} redirects in circles", place(answer.response.url()));
+        Err(RegistryError::new(ErrorKind::Malformed, call.operation, detail).into())
+    }
+
+    async fn first_hop(
+        &self,
+        call: &Call<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, Failure> {
+        let host = &call.endpoint.host;
+        let path = match &call.target {
+            Target::Url(url) => return self.given_url(call, url, authorization).await,
+            Target::Path(path) => path,
+        };
+        let candidates = host.decided.get().map_or(host.candidates.as_slice(), std::slice::from_ref);
+        let mut last = None;
+        for scheme in candidates {
+            let url = self.url(call, *scheme, path)?;
+            match self.send(call, host, url, authorization).await {
+                Ok(answer) if host.decided.get().is_none() && speaks_tls_only(&answer) => continue,
+                Ok(answer) => {
+                    let _ = host.decided.set(*scheme);
+                    return Ok(answer);
+                }
+                Err(unanswered) if unanswered.other_scheme => last = Some(unanswered.failure),
+                Err(unanswered) => return Err(unanswered.failure),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            let detail = format!("{} answers neither as HTTP nor as HTTPS", host.authority);
+            RegistryError::new(ErrorKind::Tls, call.operation, detail).into()
+        }))
+    }
+
+    async fn given_url(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, Failure> {
+        let is_origin = self.is_origin(call.endpoint, url);
+        let host = self.host_of(url);
+        let sent = self.send(call, &host, url.clone(), authorization.filter(|_| is_origin)).await;
+        let mut answer = sent.map_err(|unanswered| unanswered.failure)?;
+        answer.moved = !is_origin;
+        Ok(answer)
+    }
+
+    /// Whether an address lies at the endpoint's host, on the scheme it was found to speak.
+    pub(crate) fn is_origin(&self, endpoint: &Endpoint, url: &Url) -> bool {
+        let Some(scheme) = endpoint.host.decided.get() else {
+            return false;
+        };
+        let own = Url::parse(&format!("{}://{}/", scheme.text(), endpoint.host.authority));
+        own.is_ok_and(|own| own.origin() == url.origin())
+    }
+
+    fn url(&self, call: &Call<'_>, scheme: Scheme, path: &str) -> Result<Url, RegistryError> {
+        let Endpoint { host, repository, .. } = call.endpoint;
+        let text = format!("{}://{}/v2/{repository}/{path}", scheme.text(), host.authority);
+        Url::parse(&text).map_err(|error| {
+            RegistryError::new(
+                ErrorKind::Settings,
+                call.operation,
+                format!("`{text}` is no address: {error}"),
+            )
+        })
+    }
+
+    async fn send(
+        &self,
+        call: &Call<'_>,
+        host: &Host,
+        url: Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, Unanswered> {
+        let permit = Arc::clone(&host.permits).acquire_owned().await.ok();
+        let mut headers = call.headers.clone();
+        authorization.map(|value| headers.insert(AUTHORIZATION, value.clone()));
+        let body = call.body.clone();
+        let response = self.bare(call.operation, host, call.method.clone(), url, headers, body).await?;
+        Ok(Answer { response, moved: false, permit })
+    }
+
+    /// One HTTP request as it is.
+    pub(crate) async fn bare(
+        &self,
+        operation: &str,
+        host: &Host,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<reqwest::Response, Unanswered> {
+        let request = self.prepare(host, method, url.clone(), headers)?;
+        self.counters.sent.fetch_add(body.len() as u64, Ordering::Relaxed);
+        match timeout(self.config.timeouts.idle, request.body(body).send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(unanswered(operation, host, &url, &error)),
+            Err(_) => Err(silent(operation, &url, self.config.timeouts.idle).into()),
+        }
+    }
+
+    pub(crate) fn prepare(
+        &self,
+        host: &Host,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+    ) -> Result<reqwest::RequestBuilder, Failure> {
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        tracing::trace!(target: "transfer", %method, url = %place(&url));
+        let connections = host.connections(Scheme::of(&url), &self.config, &self.trust)?;
+        Ok(connections.request(method, url).headers(headers))
+    }
+
+    /// Reads an answer's body. A body that is `needed` must fit into `limit`; another one is cut.
+    pub(crate) async fn read(
+        &self,
+        operation: &str,
+        answer: Answer,
+        limit: usize,
+        needed: bool,
+    ) -> Result<Document, Failure> {
+        let Answer { response, permit, .. } = answer;
+        let document = self.read_response(operation, response, limit, needed).await;
+        drop(permit);
+        document
+    }
+
+    pub(crate) async fn read_response(
+        &self,
+        operation: &str,
+        response: reqwest::Response,
+        limit: usize,
+        needed: bool,
+    ) -> Result<Document, Failure> {
+        let url = response.url().clone();
+        let all = self.config.timeouts.small_answer;
+        let read = timeout(all, self.read_body(operation, response, limit, needed)).await;
+        read.unwrap_or_else(|_| Err(silent(operation, &url, all)))
+    }
+
+    async fn read_body(
+        &self,
+        operation: &str,
+        mut response: reqwest::Response,
+        limit: usize,
+        needed: bool,
+    ) -> Result<Document, Failure> {
+        let url = response.url().clone();
+        let too_large = || {
+            let detail = format!("answer of {} is larger than {limit} bytes", place(&url));
+            Failure::from(RegistryError::new(ErrorKind::TooLarge, operation, detail))
+        };
+        if needed && response.content_length().is_some_and(|length| length > limit as u64) {
+            return Err(too_large());
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = self.next_chunk(operation, &mut response).await? {
+            if body.len() + chunk.len() > limit {
+                if needed {
+                    return Err(too_large());
+                }
+                body.extend_from_slice(&chunk[..limit - body.len()]);
+                break;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Document { status: response.status().as_u16(), headers: response.headers().clone(), url, body })
+    }
+
+    pub(crate) async fn next_chunk(
+        &self,
+        operation: &str,
+        response: &mut reqwest::Response,
+    ) -> Result<Option<Bytes>, Failure> {
+        let idle = self.config.timeouts.idle;
+        match timeout(idle, response.chunk()).await {
+            Ok(Ok(chunk)) => {
+                let length = chunk.as_ref().map_or(0, Bytes::len) as u64;
+                self.counters.received.fetch_add(length, Ordering::Relaxed);
+                Ok(chunk)
+            }
+            Ok(Err(error)) => {
+                let detail = format!("{} broke off: {}", place(response.url()), chain(&error));
+                Err(Failure::transient(RegistryError::new(ErrorKind::Unreachable, operation, detail)))
+            }
+            Err(_) => Err(silent(operation, response.url(), idle)),
+        }
+    }
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self { failure, other_scheme: false }
+    }
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        unanswered.failure
+    }
+}
+
+/// An address for people: without the query, where signed addresses keep their secrets.
+pub(crate) fn place(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{}://{host}:{port}{}", url.scheme(), url.path()),
+        None => format!("{}://{host}{}", url.scheme(), url.path()),
+    }
+}
+
+fn redirect_target(answer: &Answer) -> Option<Url> {
+    let location = answer.response.headers().get(LOCATION)?.to_str().ok()?;
+    join(answer.response.url(), location)
+}
+
+/// How servers that expect TLS answer plain HTTP: Go's and nginx's words, both with status 400.
+fn speaks_tls_only(answer: &Answer) -> bool {
+    let headers = answer.response.headers();
+    answer.response.url().scheme() == "http"
+        && answer.response.status() == StatusCode::BAD_REQUEST
+        && !headers.contains_key("docker-distribution-api-version")
+        && !headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
+}
+
+pub(crate) fn silent(operation: &str, url: &Url, waited: Duration) -> Failure {
+    let detail = format!("{} sent nothing for {:.0?}", place(url), waited);
+    Failure::transient(RegistryError::new(ErrorKind::TimedOut, operation, detail))
+}
+
+/// The words of an error and of what lies below it, without repetition.
+fn chain(error: &reqwest::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let text = crate::server_text::clean(&cause.to_string());
+        if !parts.last().is_some_and(|last| last.contains(&text)) {
+            parts.push(text);
+        }
+        next = cause.source();
+    }
+    if parts.is_empty() { "connection lost".to_owned() } else { parts.join(": ") }
+}
+
+/// What went wrong in TLS, if it was that.
+fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref::<rustls::Error>() {
+            return Some(found.clone());
+        }
+        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
+    }
+    None
+}
+
+pub(crate) fn unanswered(operation: &str, host: &Host, url: &Url, error: &reqwest::Error) -> Unanswered {
+    let authority = &host.authority;
+    let make = |kind, detail| RegistryError::new(kind, operation, detail);
+    if let Some(rustls::Error::InvalidMessage(_)) = tls_error(error) {
+        let detail = format!("{authority} answered plain HTTP to an HTTPS request");
+        let hint = format!("if it is meant to have no TLS, list `{authority}` as an insecure registry");
+        return Unanswered { failure: make(ErrorKind::Tls, detail).hint(hint).into(), other_scheme: true };
+    }
+    if let Some(cause) = tls_error(error) {
+        let detail = format!("no trusted connection to {authority}: {cause}");
+        let hint = match cause {
+            rustls::Error::InvalidCertificate(_) => {
+                format!("put the CA that signed its certificate into /etc/docker/certs.d/{authority}/ca.crt")
+            }
+            _ => "check its TLS settings, and whether it asks for a client certificate".to_owned(),
+        };
+        return Unanswered { failure: make(ErrorKind::Tls, detail).hint(hint).into(), other_scheme: false };
+    }
+    if error.is_connect() {
+        let kind = if error.is_timeout() { ErrorKind::TimedOut } else { ErrorKind::Unreachable };
+        let error = make(kind, format!("cannot connect to {authority}: {}", chain(error)));
+        let error = error.hint("check the name, the network and the proxy settings");
+        return Failure::transient(error).into();
+    }
+    let detail = format!("{} broke off: {}", place(url), chain(error));
+    let failure = Failure::transient(make(ErrorKind::Unreachable, detail));
+    Unanswered { failure, other_scheme: url.scheme() == "http" && host.decided.get().is_none() }
+}
+
+/// What a status that nobody wanted means.
+pub(crate) fn refusal(operation: &str, document: &Document, moved: bool) -> Failure {
+    let status = StatusCode::from_u16(document.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let errors = document.errors();
+    let mut detail = format!("{} answered {status}", place(&document.url));
+    if !errors.text.is_empty() {
+        detail = format!("{detail}: {}", errors.text);
+    }
+    let (kind, hint) = match document.status {
+        401 => (ErrorKind::Unauthorized, Some("log in to the registry")),
+        403 => (ErrorKind::Denied, Some("the account needs the right to do this in this repository")),
+        404 => (ErrorKind::NotFound, None),
+        408 => (ErrorKind::TimedOut, None),
+        429 => (ErrorKind::RateLimited, Some("wait, or log in for a higher limit")),
+        500.. => (ErrorKind::Unavailable, Some("this is a fault of the registry; try again later")),
+        300..=399 => (ErrorKind::Malformed, None),
+        _ if errors.has("DIGEST_INVALID") || errors.has("SIZE_INVALID") => (ErrorKind::Corrupt, None),
+        _ => (ErrorKind::Refused, None),
+    };
+    let mut error = RegistryError::new(kind, operation, detail);
+    error.hint = hint.map(str::to_owned);
+    // A signed address expires: asking the registry again gives a fresh one.
+    let expired_address = moved && matches!(document.status, 400..=403);
+    let again = match document.status {
+        429 | 503 => wait_asked(&document.headers).map_or(Again::Backoff, Again::After),
+        408 | 500 | 502 | 504 | 520..=530 => Again::Backoff,
+        _ if expired_address => Again::Backoff,
+        _ => Again::Never,
+    };
+    Failure { error, again }
+}
+
+fn wait_asked(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    retry::retry_after(text(RETRY_AFTER)?, text(DATE))
+}
