@@ -102,7 +102,10 @@ impl StoreError {
     }
 
     /// As [`StoreError::io`], for system calls made through `rustix`.
-    pub(crate) fn sys(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(rustix::io::Errno) -> Self {
+    pub(crate) fn sys(
+        action: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(rustix::io::Errno) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { action, path, source: source.into() }
     }

@@ -1,10 +1,72 @@
-//! The directory of a store.
+//! The directory of a store, and why it survives crashes.
+//!
+//! ```text
+//! ROOT/                    mode 0700
+//!   strake-store           layout version and flavour; a directory without it is no store
+//!   index.db -wal -shm     documents, links, what is known of layers and blobs       (module `index`)
+//!   blobs/sha256/<hex>     bytes by digest
+//!   layers/<id>/fs         a layer in overlay form: whiteouts are 0:0 devices, opaque directories an attribute
+//!   layers/<id>/layer.json what the index knows of it, should the index be lost
+//!   active/<lease>-<n>/    snapshots being written: fs, work, or merged
+//!   tmp/<lease>-<n>        blobs being written, temporary directories
+//!   trash/<n>              renamed out of the way; removed by a sweep
+//!   leases/<lease>         one file per process that has the store open, locked while it lives
+//!   caches/<hex>           cache mounts            stat/<hex>  remembered file digests (module `index`)
+//!   locks/                 never deleted            logs/       output of steps
+//!   empty/                 an empty directory, lower layer of mounts that need one
+//! ```
+//!
+//! **Everything goes the same way**: written aside under a name that carries the writer's lease, completed,
+//! renamed into place, recorded. Rename and record happen while the index's write lock is held, and so does taking
+//! away, so for every file in place one of two things is true: it is recorded and complete, or nobody has recorded
+//! it and it is garbage. A record never names what is not there. Deleting is the same in reverse: forgotten in one
+//! transaction, and in a second one, if still forgotten, renamed into the trash.
+//!
+//! **Killed processes** leave files in `active` and `tmp` whose lease is no longer locked, and perhaps files in
+//! place that are not recorded. A sweep removes both; until then they only take space.
+//!
+//! **Power loss** is another matter, since nothing here is synced on the way of a step. What a boot wrote carries
+//! that boot's id in the index until a sweep has synced the file system (`syncfs`, one call, off the critical path)
+//! and taken the id away. The first opening after a reboot drops layers that still carry an id, and with them the
+//! documents that stand on them; it hashes blobs that still carry one and keeps those that are intact. SQLite
+//! itself loses at most its last transactions (`synchronous=NORMAL` in WAL mode) and is never torn; should it ever
+//! be, it is set aside and layers and blobs are recorded again from what lies on the disk.
+//!
+//! **Two flavours.** Overlayfs keeps its marks in `trusted.*` attributes, or in `user.*` ones inside a user
+//! namespace, where `trusted.*` cannot be set. Owners differ as well. A store therefore belongs to one of the two.
+
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use strake_oci::Digest;
 
+use crate::lease::Lease;
+use crate::snapshot::{self, Prepared};
 use crate::{ActiveSnapshot, Blobs, Index, LayerId, Snapshotter, SnapshotterChoice, StoreError, View};
+
+/// The layout that this program writes.
+const VERSION: u32 = 1;
+
+/// The file that makes a directory a store.
+const VERSION_FILE: &str = "strake-store";
+
+const DIRECTORIES: [&str; 11] = [
+    "blobs/sha256",
+    "layers",
+    "active",
+    "tmp",
+    "trash",
+    "leases",
+    "caches",
+    "stat",
+    "locks",
+    "logs",
+    "empty",
+];
+
+/// Set on the root of a store to find out whether `trusted.*` attributes are ours to use.
+const TRUSTED_PROBE: &str = "trusted.strake-store";
 
 /// Who can read the attributes that make a directory a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +75,23 @@ pub enum Flavour {
     Trusted,
     /// Written inside a user namespace: `user.overlay.*`.
     User,
+}
+
+impl Flavour {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted",
+            Self::User => "user",
+        }
+    }
+
+    /// The prefix of overlayfs's own attributes.
+    pub(crate) const fn overlay_prefix(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.",
+            Self::User => "user.overlay.",
+        }
+    }
 }
 
 impl fmt::Display for Flavour {
@@ -33,113 +112,193 @@ pub struct StoreOptions {
 
 /// A store on local disk, shared by any number of processes. Cloning gives another handle to the same store.
 #[derive(Debug, Clone)]
-pub struct Store {}
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    blobs: Blobs,
+    choice: SnapshotterChoice,
+    snapshotter: OnceLock<Box<dyn Snapshotter>>,
+}
+
+/// What every part of an open store needs.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) root: PathBuf,
+    pub(crate) flavour: Flavour,
+    pub(crate) index: Index,
+    pub(crate) lease: Lease,
+    pub(crate) boot_id: String,
+}
 
 impl Store {
     /// Opens the store at `root`, creating it when there is none.
     ///
+    /// As long as the store is open, nothing that was put or touched since can be collected.
+    ///
     /// # Errors
     /// When the directory cannot be made or used, belongs to another layout version or to the other flavour.
-    pub fn open(_root: &Path, _options: &StoreOptions) -> Result<Self, StoreError> {
-        unimplemented!()
+    pub fn open(root: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let flavour = open_directory(root)?;
+        let boot_id = boot_id()?;
+        let index = crate::recover::open_index(root, &boot_id)?;
+        let lease = Lease::acquire(root, index.sequence()?)?;
+        let shared = Arc::new(Shared { root: root.to_owned(), flavour, index, lease, boot_id });
+        crate::recover::after_reboot(&shared)?;
+        Ok(Self(Arc::new(Inner {
+            blobs: Blobs::new(shared.clone()),
+            shared,
+            choice: options.snapshotter,
+            snapshotter: OnceLock::new(),
+        })))
     }
+
     /// The directory of the store.
     pub fn root(&self) -> &Path {
-        unimplemented!()
+        &self.0.shared.root
     }
+
     /// Whose attributes the layers carry.
     pub fn flavour(&self) -> Flavour {
-        unimplemented!()
+        self.0.shared.flavour
     }
+
     /// Bytes by digest.
     pub fn blobs(&self) -> &Blobs {
-        unimplemented!()
+        &self.0.blobs
     }
-    /// Directories that steps run on.
+
+    /// Directories that steps run on. The first call finds out, by mounting, whether overlayfs is possible here.
     pub fn snapshots(&self) -> &dyn Snapshotter {
-        unimplemented!()
+        let snapshotter = &self.0.snapshotter;
+        snapshotter.get_or_init(|| snapshot::choose(&self.0.shared, self.0.choice)).as_ref()
     }
+
     /// Documents and what is known of layers and blobs.
     pub fn index(&self) -> &Index {
-        unimplemented!()
+        &self.0.shared.index
     }
+
     /// The directory of a committed layer, in overlay form.
-    pub fn layer_dir(&self, _layer: &LayerId) -> PathBuf {
-        unimplemented!()
+    pub fn layer_dir(&self, layer: &LayerId) -> PathBuf {
+        self.0.shared.layer_dir(layer)
     }
-    /// The merged tree of `layers`, bottom first, to read.
+
+    /// The merged tree of `layers`, bottom first, to read. It is mounted nowhere and ends when dropped.
     ///
     /// # Errors
     /// When a layer is missing or the mount fails.
-    pub fn open_view(&self, _layers: &[LayerId]) -> Result<View, StoreError> {
-        unimplemented!()
+    pub fn open_view(&self, layers: &[LayerId]) -> Result<View, StoreError> {
+        self.snapshots().view(layers)
     }
+
     /// A new layer to be written directly, in overlay form, into [`ActiveSnapshot::upper`]; nothing is mounted.
     /// It is committed with [`Snapshotter::commit`].
     ///
+    /// `below` is what the layer will stand on: its root directory gets the attributes of theirs, as every layer's
+    /// must, since in the merged tree the uppermost directory of a name decides. For other directories that the new
+    /// layer shares with the layers below, that is the writer's duty.
+    ///
     /// # Errors
     /// When its directory cannot be made.
-    pub fn prepare_layer(&self) -> Result<ActiveSnapshot, StoreError> {
-        unimplemented!()
+    pub fn prepare_layer(&self, below: &[LayerId]) -> Result<ActiveSnapshot, StoreError> {
+        Prepared::directory(&self.0.shared, below)
     }
+
     /// Where lock files are kept; they are never deleted.
     pub fn lock_dir(&self) -> PathBuf {
-        unimplemented!()
+        self.root().join("locks")
     }
+
     /// Where the output of steps is kept.
     pub fn log_dir(&self) -> PathBuf {
-        unimplemented!()
+        self.root().join("logs")
     }
+
     /// The directory of a cache mount; the caller creates it.
-    pub fn cache_mount_dir(&self, _id: &Digest) -> PathBuf {
-        unimplemented!()
+    pub fn cache_mount_dir(&self, id: &Digest) -> PathBuf {
+        self.root().join("caches").join(id.hex())
     }
+
     /// A new directory inside the store, on the same file system, that goes to the trash when dropped.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn temp_dir(&self) -> Result<TempDir, StoreError> {
-        unimplemented!()
+        TempDir::new(&self.0.shared)
     }
+
     /// Moves `path`, which lies inside the store, out of the way at once; [`Store::sweep`] deletes it later.
-    pub fn discard(&self, _path: &Path) {
-        unimplemented!()
+    pub fn discard(&self, path: &Path) {
+        self.0.shared.discard(path);
     }
-    /// Deletes what was discarded or left behind by killed processes, and makes what was written durable.
-    /// Slow by nature: meant for a process of its own, or for the end of a long command.
-    ///
-    /// # Errors
-    /// When the index cannot be written.
-    pub fn sweep(&self) -> Result<SweepReport, StoreError> {
-        unimplemented!()
-    }
-    /// Whether [`Store::sweep`] has something worth doing.
-    pub fn needs_sweep(&self) -> bool {
-        unimplemented!()
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
     }
 }
 
-/// What a sweep did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SweepReport {
-    /// Directories and files removed from the trash.
-    pub discarded: usize,
-    /// Left-overs of processes that were killed.
-    pub abandoned: usize,
-    /// Layers now known to be on the disk for good.
-    pub synced: usize,
+impl Shared {
+    pub(crate) fn layer_home(&self, layer: &LayerId) -> PathBuf {
+        self.root.join("layers").join(layer.as_str())
+    }
+
+    pub(crate) fn layer_dir(&self, layer: &LayerId) -> PathBuf {
+        self.layer_home(layer).join("fs")
+    }
+
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    pub(crate) fn empty_dir(&self) -> PathBuf {
+        self.root.join("empty")
+    }
+
+    /// A new path below `folder` that a sweep leaves alone while this process lives.
+    pub(crate) fn leased_path(&self, folder: &str) -> Result<PathBuf, StoreError> {
+        let folder = self.root.join(folder);
+        let name = random_name().map_err(StoreError::io("find a name in", &folder))?;
+        Ok(folder.join(format!("{}-{name}", self.lease.name())))
+    }
+
+    pub(crate) fn discard(&self, path: &Path) {
+        let Ok(name) = random_name() else { return };
+        match std::fs::rename(path, self.root.join("trash").join(name)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(path = %path.display(), %error, "cannot discard"),
+        }
+    }
 }
 
 /// A directory inside the store that goes to the trash when dropped.
 #[derive(Debug)]
 pub struct TempDir {
+    shared: Arc<Shared>,
     path: PathBuf,
 }
 
 impl TempDir {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self, StoreError> {
+        let path = shared.leased_path("tmp")?;
+        make_private_dir(&path)?;
+        Ok(Self { shared: shared.clone(), path })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        // An empty directory is quicker removed than moved.
+        if std::fs::remove_dir(&self.path).is_err() {
+            self.shared.discard(&self.path);
+        }
     }
 }
 
@@ -148,4 +307,99 @@ pub(crate) fn random_name() -> std::io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// Makes a directory that only its owner may enter.
+pub(crate) fn make_private_dir(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().mode(0o700).create(path).map_err(StoreError::io("create", path))
+}
+
+/// Changes with every start of the machine.
+fn boot_id() -> Result<String, StoreError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path).map_err(StoreError::io("read", path))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Checks the directory, or makes it a store; answers its flavour.
+fn open_directory(root: &Path) -> Result<Flavour, StoreError> {
+    let version_file = root.join(VERSION_FILE);
+    let text = match std::fs::read_to_string(&version_file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            create_directory(root)?;
+            std::fs::read_to_string(&version_file).map_err(StoreError::io("read", &version_file))?
+        }
+        Err(error) => return Err(StoreError::io("read", &version_file)(error)),
+    };
+    let found = parse_version(&text).map_err(|found| StoreError::Version {
+        root: root.to_owned(),
+        found,
+        known: VERSION,
+    })?;
+    let wanted = possible_flavour(root);
+    if found != wanted {
+        return Err(StoreError::Flavour { root: root.to_owned(), found, wanted });
+    }
+    Ok(found)
+}
+
+/// The flavour in a version file, or the version that is not ours.
+fn parse_version(text: &str) -> Result<Flavour, String> {
+    let mut lines = text.lines();
+    match (lines.next().and_then(|line| line.strip_prefix("layout ")), lines.next()) {
+        (Some("1"), Some("flavour trusted")) => Ok(Flavour::Trusted),
+        (Some("1"), Some("flavour user")) => Ok(Flavour::User),
+        (Some(version), _) => Err(version.to_owned()),
+        (None, _) => Err("of an unknown kind".to_owned()),
+    }
+}
+
+/// What this process can use here. Asking for the attribute works only for those who could set it.
+fn possible_flavour(root: &Path) -> Flavour {
+    let mut value = [0_u8; 8];
+    if rustix::fs::getxattr(root, TRUSTED_PROBE, &mut value[..]).is_ok() {
+        return Flavour::Trusted;
+    }
+    match rustix::fs::setxattr(root, TRUSTED_PROBE, b"1", rustix::fs::XattrFlags::empty()) {
+        Ok(()) => Flavour::Trusted,
+        Err(_) => Flavour::User,
+    }
+}
+
+/// Makes `root` a store. Several processes may do so at once; the version file comes last.
+fn create_directory(root: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(root).map_err(StoreError::io("create the store", root))?;
+    refuse_foreign_directory(root)?;
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(root, private).map_err(StoreError::io("make private", root))?;
+    for directory in DIRECTORIES {
+        let path = root.join(directory);
+        builder.create(&path).map_err(StoreError::io("create", &path))?;
+    }
+    let text = format!("layout {VERSION}\nflavour {}\n", possible_flavour(root).word());
+    let name = random_name().map_err(StoreError::io("name", root))?;
+    let aside = root.join("tmp").join(name);
+    let place = root.join(VERSION_FILE);
+    std::fs::write(&aside, text).map_err(StoreError::io("write", &aside))?;
+    std::fs::rename(&aside, &place).map_err(StoreError::io("write", &place))
+}
+
+/// A directory full of other things was named by mistake; making it private and filling it would do harm.
+fn refuse_foreign_directory(root: &Path) -> Result<(), StoreError> {
+    let entries = std::fs::read_dir(root).map_err(StoreError::io("read", root))?;
+    for entry in entries {
+        let name = entry.map_err(StoreError::io("read", root))?.file_name();
+        let ours = |directory: &&str| directory.split('/').next() == name.to_str();
+        if name != VERSION_FILE && name != "lost+found" && !DIRECTORIES.iter().any(|name| ours(&name)) {
+            let message = format!("it holds `{}` and is not a store of strake", name.display());
+            let error = std::io::Error::new(std::io::ErrorKind::AlreadyExists, message);
+            return Err(StoreError::io("use as a store the directory", root)(error));
+        }
+    }
+    Ok(())
 }

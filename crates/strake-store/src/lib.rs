@@ -5,25 +5,31 @@
 //! Start reading at [`Store`]; `layout` tells how a store looks on disk and why it survives crashes.
 
 mod blob;
+mod clock;
 pub mod compress;
 mod error;
 pub mod gc;
 mod index;
 mod layer;
 mod layout;
+mod lease;
+mod recover;
 pub mod root_dir;
 mod snapshot;
+mod sweep;
 pub mod tar;
 mod unpack;
 mod view;
+mod xattr;
 
 pub use blob::{BlobInfo, BlobReader, BlobWriter, Blobs};
 pub use error::StoreError;
 pub use index::{Document, DocumentEntry, FileStat, Index, Link, NewDocument, StatCache};
 pub use layer::{LayerBlob, LayerId, LayerIdError, LayerInfo};
-pub use layout::{Flavour, Store, StoreOptions, SweepReport, TempDir};
+pub use layout::{Flavour, Store, StoreOptions, TempDir};
 pub use root_dir::RootDir;
 pub use snapshot::{ActiveSnapshot, SnapshotMount, Snapshotter, SnapshotterChoice, SnapshotterKind};
+pub use sweep::SweepReport;
 pub use tar::TarError;
 pub use unpack::{UnpackOptions, Unpacked, unpack, unpack_layer};
 pub use view::View;

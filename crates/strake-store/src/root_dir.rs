@@ -279,7 +279,7 @@ impl RootDir {
     /// When there is nothing, or the attributes cannot be read.
     pub fn xattrs(&self, path: &Path) -> io::Result<Vec<(OsString, Vec<u8>)>> {
         let descriptor = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)?;
-        crate::tar::xattr::of_descriptor(descriptor.as_fd())
+        crate::xattr::of_descriptor(descriptor.as_fd())
     }
 
     /// Opens `path` within the root with the given flags; always close-on-exec.

@@ -1,202 +1,220 @@
-//! Documents, and what is known of layers and blobs.
-use strake_oci::{Digest, DiffId};
+//! Documents, and what is known of layers and blobs: one SQLite database in WAL mode, shared by all processes.
+//!
+//! Rules that everything here keeps: the busy timeout is set before anything else; every write is a
+//! `BEGIN IMMEDIATE`, since a read transaction upgraded late fails at once; a row is written after the file it
+//! names is in place and deleted before the file goes. Whoever puts a file in place or takes it away does so
+//! while holding the write lock, so the two can never pass each other.
+//!
+//! *Order instead of time*: each writing transaction takes the next number of a counter, and rows carry the
+//! number of their last use. A collection compares these numbers with the one a lease was given, so a clock that
+//! jumps cannot make it remove what is in use.
 
-use crate::{LayerBlob, LayerId, LayerInfo, StoreError};
+mod documents;
+mod layers;
+mod recover;
+mod stat_cache;
 
-/// What a document stands on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Link {
-    /// A layer directory of this store.
-    Layer(LayerId),
-    /// A blob; it need not be in this store.
-    Blob(Digest),
-    /// Another document.
-    Document {
-        /// Its kind.
-        kind: String,
-        /// Its key.
-        key: String,
-    },
-}
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// A small document whose meaning only the caller knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Document {
-    /// The bytes that were put.
-    pub body: Vec<u8>,
-    /// When it was put, in nanoseconds since 1970.
-    pub created_ns: i64,
-    /// When it was last used, in nanoseconds since 1970.
-    pub used_ns: i64,
-}
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-/// A document with its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DocumentEntry {
-    /// The key.
-    pub key: String,
-    /// The document.
-    pub document: Document,
-}
+pub use documents::{Document, DocumentEntry, Link, NewDocument};
+pub(crate) use layers::LayerRow;
+pub(crate) use recover::Recovery;
+pub use stat_cache::{FileStat, StatCache};
 
-/// A document to put.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewDocument {
-    /// What kind of document; each kind has its own keys.
-    pub kind: String,
-    /// Its name within the kind.
-    pub key: String,
-    /// Its content.
-    pub body: Vec<u8>,
-    /// What it stands on: kept as long as the document is.
-    pub links: Vec<Link>,
-}
+use crate::StoreError;
 
-/// The index of a store.
+/// How long a writer waits for another one. Transactions last milliseconds; a minute means something hangs.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The schema that this program writes, in `PRAGMA user_version`.
+const SCHEMA_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT INTO meta VALUES('seq', 0);
+CREATE TABLE document(
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL,
+    created_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL, used_seq INTEGER NOT NULL, UNIQUE(kind, key));
+CREATE TABLE link(
+    document INTEGER NOT NULL, type INTEGER NOT NULL, target TEXT NOT NULL,
+    PRIMARY KEY(document, type, target)) WITHOUT ROWID;
+CREATE TABLE layer(
+    id TEXT PRIMARY KEY, diff_id BLOB, tar_size INTEGER, content BLOB, size_on_disk INTEGER, boot_id TEXT,
+    created_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL, used_seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX layer_diff_id ON layer(diff_id) WHERE diff_id IS NOT NULL;
+CREATE TABLE blob(
+    digest BLOB PRIMARY KEY, size INTEGER NOT NULL, boot_id TEXT,
+    created_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL, used_seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE layer_blob(
+    position INTEGER PRIMARY KEY, diff_id BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL,
+    compression INTEGER NOT NULL, UNIQUE(diff_id, digest));
+PRAGMA user_version = 1;
+";
+
+/// The index of a store. May be used from several threads; they take turns.
 #[derive(Debug)]
-pub struct Index {}
+pub struct Index {
+    connection: Mutex<Connection>,
+    database: PathBuf,
+    stat_dir: PathBuf,
+    boot_id: String,
+}
 
 impl Index {
-    /// The document, if there is one.
+    /// Opens the database, which need not exist yet. Answers `true` when it was made just now.
     ///
     /// # Errors
-    /// When the index cannot be read.
-    pub fn get(&self, _kind: &str, _key: &str) -> Result<Option<Document>, StoreError> {
-        unimplemented!()
+    /// [`StoreError::IndexDamaged`] when it is no database or one that cannot be read.
+    pub(crate) fn open(
+        database: &Path,
+        stat_dir: &Path,
+        boot_id: String,
+    ) -> Result<(Self, bool), StoreError> {
+        let failed = |source| index_error(database, "open", source);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let mut connection = Connection::open_with_flags(database, flags).map_err(failed)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        // A checkpoint at the end of every short-lived process would cost it an fsync; the sweep does it instead.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        let created = Self::ensure_schema(&mut connection).map_err(failed)?;
+        connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
+        let index = Self {
+            connection: Mutex::new(connection),
+            database: database.to_owned(),
+            stat_dir: stat_dir.to_owned(),
+            boot_id,
+        };
+        Ok((index, created))
     }
-    /// What the document stands on; empty when there is no such document.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub fn links(&self, _kind: &str, _key: &str) -> Result<Vec<Link>, StoreError> {
-        unimplemented!()
+
+    fn ensure_schema(connection: &mut Connection) -> rusqlite::Result<bool> {
+        let version = |connection: &Connection| {
+            connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
+        };
+        if version(connection)? == SCHEMA_VERSION {
+            return Ok(false);
+        }
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let created = version(&transaction)? != SCHEMA_VERSION;
+        if created {
+            transaction.execute_batch(SCHEMA)?;
+        }
+        transaction.commit()?;
+        Ok(created)
     }
-    /// Puts a document, replacing one of the same key.
-    ///
-    /// # Errors
-    /// [`StoreError::NoLayer`] when it links a layer that is not there; otherwise when the index cannot be written.
-    pub fn put(&self, _kind: &str, _key: &str, _body: &[u8], _links: &[Link]) -> Result<(), StoreError> {
-        unimplemented!()
+
+    /// The number of the last writing transaction.
+    pub(crate) fn sequence(&self) -> Result<i64, StoreError> {
+        self.read("read the sequence", sequence)
     }
-    /// Puts several documents in one transaction: all or none.
-    ///
-    /// # Errors
-    /// As [`Index::put`].
-    pub fn put_many(&self, _documents: &[NewDocument]) -> Result<(), StoreError> {
-        unimplemented!()
+
+    /// Runs `body` on the connection; nothing may be written.
+    fn read<T>(
+        &self,
+        action: &'static str,
+        body: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        body(&self.lock()).map_err(|source| index_error(&self.database, action, source))
     }
-    /// Marks documents, and all the layers and blobs they link, as used now, so that a collection running beside
-    /// keeps them. Answers for each whether it is (still) there: what is not must be treated as never found.
-    ///
-    /// # Errors
-    /// When the index cannot be written.
-    pub fn touch_many(&self, _documents: &[(&str, &str)]) -> Result<Vec<bool>, StoreError> {
-        unimplemented!()
+
+    /// Runs `body` in a transaction that holds the write lock from the start. It gets the transaction's number.
+    pub(crate) fn write<T>(
+        &self,
+        action: &'static str,
+        body: impl FnOnce(&Transaction<'_>, i64) -> Result<T, WriteError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.lock();
+        let run = |connection: &mut Connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.prepare_cached("UPDATE meta SET value = value + 1 WHERE key = 'seq'")?.execute([])?;
+            let sequence = sequence(&transaction)?;
+            let result = body(&transaction, sequence)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        run(&mut connection).map_err(|error| match error {
+            WriteError::Sqlite(source) => index_error(&self.database, action, source),
+            WriteError::Store(error) => error,
+        })
     }
-    /// Removes a document; answers whether there was one.
-    ///
-    /// # Errors
-    /// When the index cannot be written.
-    pub fn delete(&self, _kind: &str, _key: &str) -> Result<bool, StoreError> {
-        unimplemented!()
+
+    /// Moves what the log holds into the database file, with all its syncing.
+    pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
+        self.read("checkpoint", |connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        })
     }
-    /// All documents of a kind, sorted by key.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub fn list(&self, _kind: &str) -> Result<Vec<DocumentEntry>, StoreError> {
-        unimplemented!()
-    }
-    /// The documents of a kind whose key begins with `prefix`, sorted by key.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub fn list_prefix(&self, _kind: &str, _prefix: &str) -> Result<Vec<DocumentEntry>, StoreError> {
-        unimplemented!()
-    }
-    /// What is known of a layer directory; nothing when it is not there.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub fn layer(&self, _layer: &LayerId) -> Result<Option<LayerInfo>, StoreError> {
-        unimplemented!()
-    }
-    /// Records the digest and size in bytes of a layer's tar.
-    ///
-    /// # Errors
-    /// [`StoreError::NoLayer`] when it is not there; otherwise when the index cannot be written.
-    pub fn set_layer_diff_id(&self, _l: &LayerId, _d: DiffId, _size: u64) -> Result<(), StoreError> {
-        unimplemented!()
-    }
-    /// Records the content digest of a layer.
-    ///
-    /// # Errors
-    /// As [`Index::set_layer_diff_id`].
-    pub fn set_layer_content(&self, _layer: &LayerId, _content: Digest) -> Result<(), StoreError> {
-        unimplemented!()
-    }
-    /// Records a blob, here or elsewhere, that holds the tar `diff_id`.
-    ///
-    /// # Errors
-    /// When the index cannot be written.
-    pub fn add_layer_blob(&self, _diff_id: DiffId, _blob: &LayerBlob) -> Result<(), StoreError> {
-        unimplemented!()
-    }
-    /// The blobs known to hold the tar `diff_id`.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub fn layer_blobs(&self, _diff_id: DiffId) -> Result<Vec<LayerBlob>, StoreError> {
-        unimplemented!()
-    }
-    /// The layer directories whose tar is `diff_id`.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub fn layer_by_diff_id(&self, _diff_id: DiffId) -> Result<Vec<LayerId>, StoreError> {
-        unimplemented!()
-    }
-    /// What was remembered of the files below a directory; empty when nothing was.
-    /// `root_key` is any text that names the directory.
-    pub fn stat_cache(&self, _root_key: &str) -> StatCache {
-        unimplemented!()
-    }
-    /// Remembers what is known of the files below a directory.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn save_stat_cache(&self, _root_key: &str, _cache: &StatCache) -> Result<(), StoreError> {
-        unimplemented!()
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic while the lock was held rolled its transaction back; the connection itself is sound.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What can be known of a file without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileStat {
-    /// The device it lies on.
-    pub dev: u64,
-    /// Its inode.
-    pub ino: u64,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Time of last modification, in nanoseconds since 1970.
-    pub mtime_ns: i64,
-    /// Time of last change of content or attributes, in nanoseconds since 1970.
-    pub ctime_ns: i64,
+fn sequence(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT value FROM meta WHERE key = 'seq'")?.query_row([], |row| row.get(0))
 }
 
-/// Digests of files by path, believed only while nothing about the file has changed.
-#[derive(Debug, Clone, Default)]
-pub struct StatCache {}
+/// Why the body of a transaction gave up.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    Sqlite(rusqlite::Error),
+    Store(StoreError),
+}
 
-impl StatCache {
-    /// The digest of the file at `path`, if it is the very file that was hashed.
-    pub fn get(&self, _path: &[u8], _stat: &FileStat) -> Option<[u8; 32]> {
-        unimplemented!()
+impl From<rusqlite::Error> for WriteError {
+    fn from(source: rusqlite::Error) -> Self {
+        Self::Sqlite(source)
     }
-    /// Remembers a digest. `read_ns` is the time just before reading began; a file changed too shortly before
-    /// that is not remembered, as a later change might not show in its times.
-    pub fn put(&mut self, _path: &[u8], _stat: &FileStat, _digest: [u8; 32], _read_ns: i64) {
-        unimplemented!()
+}
+
+impl From<StoreError> for WriteError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
     }
+}
+
+/// Tells damage from everything else, and leaves a mark so that the next opening rebuilds the index.
+fn index_error(database: &Path, action: &'static str, source: rusqlite::Error) -> StoreError {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            // Without the mark the error merely shows up again, so a failure to leave it changes nothing.
+            let _ = std::fs::write(damage_mark(database), b"");
+            StoreError::IndexDamaged { path: database.to_owned(), reason: source.to_string() }
+        }
+        _ => StoreError::Index { action, source },
+    }
+}
+
+/// The file that says that the database was found damaged.
+pub(crate) fn damage_mark(database: &Path) -> PathBuf {
+    database.with_extension("damaged")
+}
+
+/// Digests are kept as 32 bytes.
+fn digest_of(bytes: &[u8]) -> rusqlite::Result<strake_oci::Digest> {
+    let bytes: [u8; 32] = bytes.try_into().map_err(|_| {
+        let kind = rusqlite::types::Type::Blob;
+        rusqlite::Error::FromSqlConversionFailure(bytes.len(), kind, "a digest has 32 bytes".into())
+    })?;
+    Ok(strake_oci::Digest::from_bytes(bytes))
+}
+
+/// SQLite has signed numbers only; no size here comes near the limit.
+fn signed(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+fn unsigned(size: i64) -> u64 {
+    u64::try_from(size).unwrap_or(0)
 }

@@ -1,5 +1,4 @@
 //! Layers as tar streams and as directories.
-pub(crate) mod xattr;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

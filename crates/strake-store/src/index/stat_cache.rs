@@ -1,0 +1,261 @@
+//! Digests of files, remembered by what can be known of a file without reading it.
+//!
+//! One file per directory tree, read and written whole: 20,000 rows in a database would take longer to read than
+//! to check. A damaged file is as good as none. The format is fixed-size records sorted by path, then the paths,
+//! then a BLAKE3 digest of all before it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use strake_oci::Digest;
+
+use super::Index;
+use crate::StoreError;
+
+const MAGIC: &[u8; 8] = b"strkst1\n";
+const RECORD: usize = 80;
+const CHECK: usize = 32;
+
+/// Two changes closer together than this may carry the same time: the kernel's clock ticks at 100 Hz or faster.
+const GRAIN_NS: i64 = 20_000_000;
+/// As above for file systems that keep whole seconds, or two of them.
+const COARSE_GRAIN_NS: i64 = 2_000_000_000;
+
+/// What can be known of a file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStat {
+    /// The device it lies on.
+    pub dev: u64,
+    /// Its inode.
+    pub ino: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Time of last modification, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Time of last change of content or attributes, in nanoseconds since 1970.
+    pub ctime_ns: i64,
+}
+
+/// Digests of files by path, believed only while nothing about the file has changed.
+///
+/// What was loaded is looked up in the bytes of the file itself; what was put since lies beside it.
+#[derive(Debug, Clone, Default)]
+pub struct StatCache {
+    loaded: Vec<u8>,
+    count: usize,
+    added: BTreeMap<Box<[u8]>, (FileStat, [u8; 32])>,
+}
+
+impl StatCache {
+    /// The digest of the file at `path`, if it is the very file that was hashed.
+    pub fn get(&self, path: &[u8], stat: &FileStat) -> Option<[u8; 32]> {
+        let (known, digest) = match self.added.get(path) {
+            Some((known, digest)) => (*known, *digest),
+            None => self.find(path)?,
+        };
+        (known == *stat).then_some(digest)
+    }
+
+    /// Remembers a digest. `read_ns` is the time just before reading began, in nanoseconds since 1970; a file
+    /// changed too shortly before that is not remembered, since a later change might not show in its times.
+    pub fn put(&mut self, path: &[u8], stat: &FileStat, digest: [u8; 32], read_ns: i64) {
+        let newest = stat.mtime_ns.max(stat.ctime_ns);
+        let whole_seconds = stat.mtime_ns % 1_000_000_000 == 0 && stat.ctime_ns % 1_000_000_000 == 0;
+        let grain = if whole_seconds { COARSE_GRAIN_NS } else { GRAIN_NS };
+        if newest.saturating_add(grain) < read_ns {
+            self.added.insert(path.into(), (*stat, digest));
+        }
+    }
+
+    /// How many files are remembered.
+    pub fn len(&self) -> usize {
+        self.count + self.added.keys().filter(|path| self.find(path).is_none()).count()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0 && self.added.is_empty()
+    }
+
+    /// Whether something was put since it was loaded.
+    pub fn is_changed(&self) -> bool {
+        !self.added.is_empty()
+    }
+
+    /// Forgets files that `keep` does not want, such as those no longer there.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+        let mut all = self.merged();
+        all.retain(|path, _| keep(path));
+        *self = Self { added: all, ..Self::default() };
+    }
+
+    fn record(&self, at: usize) -> &[u8] {
+        let start = MAGIC.len() + 8 + at * RECORD;
+        &self.loaded[start..start + RECORD]
+    }
+
+    fn path_of(&self, record: &[u8]) -> &[u8] {
+        let offset = usize::try_from(u32_at(record, 0)).unwrap_or(usize::MAX);
+        let length = usize::try_from(u32_at(record, 4)).unwrap_or(usize::MAX);
+        let end = offset.saturating_add(length);
+        self.loaded.get(offset..end).unwrap_or_default()
+    }
+
+    fn find(&self, path: &[u8]) -> Option<(FileStat, [u8; 32])> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low.midpoint(high);
+            let record = self.record(middle);
+            match self.path_of(record).cmp(path) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Some(decode(record)),
+            }
+        }
+        None
+    }
+
+    fn merged(&self) -> BTreeMap<Box<[u8]>, (FileStat, [u8; 32])> {
+        let mut all: BTreeMap<Box<[u8]>, _> = (0..self.count)
+            .map(|at| (self.path_of(self.record(at)).into(), decode(self.record(at))))
+            .collect();
+        all.extend(self.added.iter().map(|(path, value)| (path.clone(), *value)));
+        all
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let all = self.merged();
+        let mut paths_at = MAGIC.len() + 8 + all.len() * RECORD;
+        let total: usize = all.keys().map(|path| path.len()).sum();
+        let mut bytes = Vec::with_capacity(paths_at + total + CHECK);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&(all.len() as u64).to_le_bytes());
+        for (path, (stat, digest)) in &all {
+            bytes.extend_from_slice(&u32_of(paths_at).to_le_bytes());
+            bytes.extend_from_slice(&u32_of(path.len()).to_le_bytes());
+            for number in [stat.dev, stat.ino, stat.size] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            bytes.extend_from_slice(&stat.mtime_ns.to_le_bytes());
+            bytes.extend_from_slice(&stat.ctime_ns.to_le_bytes());
+            bytes.extend_from_slice(digest);
+            paths_at += path.len();
+        }
+        all.keys().for_each(|path| bytes.extend_from_slice(path));
+        let check = *blake3::hash(&bytes).as_bytes();
+        bytes.extend_from_slice(&check);
+        bytes
+    }
+
+    /// Nothing when the bytes are not exactly what [`StatCache::encode`] wrote.
+    fn parse(mut bytes: Vec<u8>) -> Option<Self> {
+        let content = bytes.len().checked_sub(CHECK)?;
+        let intact = blake3::hash(&bytes[..content]).as_bytes() == &bytes[content..];
+        if !intact || !bytes.starts_with(MAGIC) {
+            return None;
+        }
+        bytes.truncate(content);
+        let count = bytes.get(MAGIC.len()..MAGIC.len() + 8)?.try_into().ok()?;
+        let count = usize::try_from(u64::from_le_bytes(count)).ok()?;
+        let records = count.checked_mul(RECORD)?.checked_add(MAGIC.len() + 8)?;
+        (records <= content).then_some(Self { loaded: bytes, count, added: BTreeMap::new() })
+    }
+}
+
+impl Index {
+    /// What was remembered of the files below a directory; empty when nothing was.
+    /// `root_key` is any text that names the directory.
+    pub fn stat_cache(&self, root_key: &str) -> StatCache {
+        let read = std::fs::read(self.stat_cache_path(root_key)).ok();
+        read.and_then(StatCache::parse).unwrap_or_default()
+    }
+
+    /// Remembers what is known of the files below a directory.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save_stat_cache(&self, root_key: &str, cache: &StatCache) -> Result<(), StoreError> {
+        let path = self.stat_cache_path(root_key);
+        let name = crate::layout::random_name().map_err(StoreError::io("name", &path))?;
+        let aside = path.with_extension(name);
+        let written = std::fs::write(&aside, cache.encode()).and_then(|()| std::fs::rename(&aside, &path));
+        written.map_err(|error| {
+            // The next sweep removes it otherwise.
+            let _ = std::fs::remove_file(&aside);
+            StoreError::io("write", &path)(error)
+        })
+    }
+
+    fn stat_cache_path(&self, root_key: &str) -> PathBuf {
+        self.stat_dir.join(Digest::of(root_key.as_bytes()).hex())
+    }
+}
+
+fn decode(record: &[u8]) -> (FileStat, [u8; 32]) {
+    let stat = FileStat {
+        dev: u64_at(record, 8),
+        ino: u64_at(record, 16),
+        size: u64_at(record, 24),
+        mtime_ns: u64_at(record, 32).cast_signed(),
+        ctime_ns: u64_at(record, 40).cast_signed(),
+    };
+    let digest = record[48..RECORD].try_into().expect("a record ends with the 32 bytes of a digest");
+    (stat, digest)
+}
+
+fn u32_at(record: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(record[at..at + 4].try_into().expect("the slice has four bytes"))
+}
+
+fn u64_at(record: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(record[at..at + 8].try_into().expect("the slice has eight bytes"))
+}
+
+/// Offsets beyond 4 GiB cannot be written; such a record then finds no path and is never believed.
+fn u32_of(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(ino: u64, time: i64) -> FileStat {
+        FileStat { dev: 1, ino, size: 3, mtime_ns: time, ctime_ns: time }
+    }
+
+    #[test]
+    fn believes_only_the_very_same_file() {
+        let mut cache = StatCache::default();
+        cache.put(b"a/b", &stat(7, 1_000_000_001), [1; 32], 9_000_000_000);
+        cache.put(b"a", &stat(8, 1_000_000_002), [2; 32], 9_000_000_000);
+        let cache = StatCache::parse(cache.encode()).unwrap();
+        assert_eq!(cache.get(b"a/b", &stat(7, 1_000_000_001)), Some([1; 32]));
+        assert_eq!(cache.get(b"a", &stat(8, 1_000_000_002)), Some([2; 32]));
+        assert_eq!(cache.get(b"a/b", &stat(8, 1_000_000_001)), None);
+        assert_eq!(cache.get(b"a/b", &stat(7, 1_000_000_002)), None);
+        assert_eq!(cache.get(b"c", &stat(7, 1)), None);
+        assert_eq!(cache.len(), 2);
+    }
+
+    #[test]
+    fn a_file_changed_just_before_it_was_read_is_not_remembered() {
+        let mut cache = StatCache::default();
+        cache.put(b"young", &stat(1, 1_000_000_001), [1; 32], 1_000_000_001 + GRAIN_NS);
+        cache.put(b"coarse", &stat(1, 1_000_000_000), [1; 32], 2_900_000_000);
+        assert!(cache.is_empty());
+    }
+
+    #[test]
+    fn a_damaged_file_is_as_good_as_none() {
+        let mut cache = StatCache::default();
+        cache.put(b"a", &stat(7, 1), [1; 32], 9_000_000_000);
+        let bytes = cache.encode();
+        for at in 0..bytes.len() {
+            let mut torn = bytes.clone();
+            torn[at] ^= 1;
+            assert!(StatCache::parse(torn).is_none(), "byte {at}");
+            assert!(StatCache::parse(bytes[..at].to_vec()).is_none(), "length {at}");
+        }
+    }
+}
