@@ -151,3 +151,37 @@ fn make_certificate(directory: &Path) -> Outcome<()> {
     let run = run.args(["-subj", "/CN=strake test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]);
     run.succeed().map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lacking;
+
+    fn check(options: RegistryOptions, url: impl Fn(&Registry) -> String, status: &str) {
+        if program_on_path("docker-registry").is_none() || program_on_path("skopeo").is_none() {
+            return lacking("docker-registry and skopeo");
+        }
+        let registry = Registry::start_with(options).unwrap();
+        let finished = Run::new("skopeo")
+            .args(["list-tags", "--tls-verify=false"])
+            .arg(url(&registry))
+            .finish()
+            .unwrap();
+        assert!(finished.stderr.contains(status), "{finished}");
+    }
+
+    #[test]
+    fn a_plain_registry_answers() {
+        check(
+            RegistryOptions::default(),
+            |registry| format!("docker://{}/none", registry.address()),
+            "404 (Not Found)",
+        );
+    }
+
+    #[test]
+    fn a_registry_with_a_password_refuses_strangers() {
+        let options = RegistryOptions { password: true, tls: true, ..RegistryOptions::default() };
+        check(options, |registry| format!("docker://{}/none", registry.address()), "unauthorized");
+    }
+}

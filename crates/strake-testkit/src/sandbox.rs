@@ -118,7 +118,7 @@ impl Sandbox {
         }
     }
 
-    /// Puts a base image into the store under the name `name`, with the search path as its environment.
+    /// Puts a base image into the store under the name `name:latest`, with the search path as its environment.
     ///
     /// # Errors
     /// When the base cannot be made or strake refuses it.
@@ -136,7 +136,7 @@ impl Sandbox {
         let tar = base_tar(base)?;
         let layer = std::fs::read(&tar).map_err(Failure::at(format!("read {}", tar.display())))?;
         let config = json!({"Env": [SEARCH_PATH], "Cmd": ["/bin/sh"]});
-        write_docker_archive(&path, name, &[&layer], &config)?;
+        write_docker_archive(&path, &format!("{name}:latest"), &[&layer], &config)?;
         self.give(&path)?;
         Ok(path)
     }

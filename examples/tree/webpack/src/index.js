@@ -1,0 +1,3 @@
+import { kebabCase } from "lodash-es";
+
+document.title = kebabCase("Built By Two Branches");
