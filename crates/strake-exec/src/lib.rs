@@ -5,16 +5,25 @@
 
 mod cancel;
 mod error;
+mod init;
+mod mount;
+mod network;
 mod own;
 mod process;
 mod runc;
+mod seccomp;
+mod session;
+mod sys;
+mod terminal;
 pub mod user;
 pub mod userns;
+mod wire;
 
 use std::fmt::{self, Debug};
 
 pub use cancel::Cancel;
 pub use error::{Errno, ExecError};
+pub use init::init_main;
 pub use own::{Options, OwnExecutor};
 pub use process::{Container, ExitStatus, HostEntry, Mount, MountKind, Network, Process, Rootfs};
 pub use runc::RuncExecutor;
@@ -70,9 +79,4 @@ pub enum Stdin {
     /// The program's own terminal, in raw mode for the time of the run; needs [`Process::terminal`].
     /// Falls back to [`Stdin::Inherit`] when standard input is no terminal.
     Terminal,
-}
-
-/// The init mode of the program. See [`INIT_ARG`].
-pub fn init_main() -> ! {
-    std::process::abort()
 }

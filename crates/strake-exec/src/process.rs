@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ExecError;
+
 /// One process in one container: everything an executor needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -152,6 +154,68 @@ impl ExitStatus {
         match self {
             Self::Exited(code) => code,
             Self::Signaled(signal) => 128 + signal,
+        }
+    }
+}
+
+impl Container {
+    /// Checks what can be checked without touching the machine.
+    pub(crate) fn validate(&self) -> Result<(), ExecError> {
+        let invalid = |what: &str, why: &str| Err(ExecError::invalid(what, why));
+        let process = &self.process;
+        if process.args.first().is_none_or(String::is_empty) {
+            return invalid("command", "is empty");
+        }
+        let texts = process.args.iter().chain(process.env.iter().flat_map(|(name, value)| [name, value]));
+        if texts.chain([&process.cwd, &process.user, &self.hostname]).any(|text| text.contains('\0')) {
+            return invalid("command, environment, directory, user or host name", "contains a NUL byte");
+        }
+        if process.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
+            return invalid("environment", "has a variable whose name is empty or contains =");
+        }
+        if !process.cwd.starts_with('/') {
+            return invalid(&format!("working directory {}", process.cwd), "is not absolute");
+        }
+        if self.hostname.len() > 64 || self.hostname.contains(char::is_whitespace) {
+            return invalid("host name", "is longer than 64 bytes or contains white space");
+        }
+        for entry in &self.hosts {
+            let words = [&entry.name, &entry.address];
+            if words
+                .iter()
+                .any(|word| word.is_empty() || word.contains(|c: char| c.is_whitespace() || c == '\0'))
+            {
+                return invalid(&format!("host entry {:?}", entry.name), "has an empty part or white space");
+            }
+        }
+        self.validate_paths()
+    }
+
+    fn validate_paths(&self) -> Result<(), ExecError> {
+        let mut paths: Vec<&PathBuf> = match &self.rootfs {
+            Rootfs::Overlay { lowers, upper, work, .. } => lowers.iter().chain([upper, work]).collect(),
+            Rootfs::Directory(directory) => vec![directory],
+        };
+        for mount in &self.mounts {
+            let what = format!("mount point {}", mount.target);
+            if !mount.target.starts_with('/') || mount.target.contains('\0') {
+                return Err(ExecError::invalid(what, "is not an absolute path"));
+            }
+            if mount.target.split('/').all(|name| matches!(name, "" | "." | "..")) {
+                return Err(ExecError::invalid(what, "is the root itself"));
+            }
+            match &mount.kind {
+                MountKind::Bind { source } => paths.push(source),
+                MountKind::Layers { lowers, scratch, .. } => {
+                    paths.extend(lowers);
+                    paths.extend(scratch.iter().flat_map(|(upper, work)| [upper, work]));
+                }
+                MountKind::Tmpfs { .. } | MountKind::File { .. } => {}
+            }
+        }
+        match paths.iter().find(|path| !path.is_absolute()) {
+            Some(path) => Err(ExecError::invalid(format!("path {}", path.display()), "is not absolute")),
+            None => Ok(()),
         }
     }
 }

@@ -1,0 +1,3 @@
+use crate::Case;
+
+pub(crate) const CASES: &[Case] = &[];
