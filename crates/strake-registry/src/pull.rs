@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -269,6 +270,31 @@ pub(crate) struct Pump {
     offset: u64,
 }
 
+/// How long a peer may still keep us waiting. It is spent by waiting only, and given back for a useful number of
+/// bytes: one byte now and then would hold a transfer for ever.
+struct Patience {
+    all: Duration,
+    left: Duration,
+    received: usize,
+}
+
+impl Patience {
+    /// Less than this within the idle time is no transfer.
+    const USEFUL: usize = 4096;
+
+    fn new(all: Duration) -> Self {
+        Self { all, left: all, received: 0 }
+    }
+
+    fn spend(&mut self, waited: Duration, received: usize) {
+        self.left = self.left.saturating_sub(waited);
+        self.received += received;
+        if self.received >= Self::USEFUL {
+            (self.left, self.received) = (self.all, 0);
+        }
+    }
+}
+
 /// Why a stretch of a transfer ended before the blob did.
 enum Ended {
     Failed(Failure),
@@ -331,7 +357,13 @@ impl Pump {
         }
         self.givers.lock().unwrap_or_else(PoisonError::into_inner).push(endpoint.clone());
         let Answer { mut response, .. } = answer;
-        while let Some(mut piece) = core.next_chunk(&operation, &mut response).await? {
+        let mut patience = Patience::new(core.config.timeouts.idle);
+        loop {
+            let asked = Instant::now();
+            let Some(mut piece) = core.next_chunk(&operation, &mut response, patience.left).await? else {
+                break;
+            };
+            patience.spend(asked.elapsed(), piece.len());
             if skip > 0 {
                 let skipped = piece.split_to(skip.min(piece.len() as u64).try_into().unwrap_or(piece.len()));
                 skip -= skipped.len() as u64;

@@ -282,7 +282,7 @@ impl Core {
             Target::Path(path) => path,
         };
         let candidates = host.decided.get().map_or(host.candidates.as_slice(), std::slice::from_ref);
-        let mut last = None;
+        let mut failures = Vec::new();
         for scheme in candidates {
             let url = self.url(call, *scheme, path)?;
             match self.send(call, host, url, authorization).await {
@@ -291,11 +291,13 @@ impl Core {
                     let _ = host.decided.set(*scheme);
                     return Ok(answer);
                 }
-                Err(unanswered) if unanswered.other_scheme => last = Some(unanswered.failure),
+                Err(unanswered) if unanswered.other_scheme => failures.push(unanswered.failure),
                 Err(unanswered) => return Err(unanswered.failure),
             }
         }
-        Err(last.unwrap_or_else(|| {
+        // A plain connection that broke off may have been just that: then it is the one to try again.
+        let best = failures.iter().position(|failure| failure.again != Again::Never).unwrap_or(0);
+        Err(failures.into_iter().nth(best).unwrap_or_else(|| {
             let detail = format!("{} answers neither as HTTP nor as HTTPS", host.authority);
             RegistryError::new(ErrorKind::Tls, call.operation, detail).into()
         }))
@@ -426,7 +428,8 @@ impl Core {
             return Err(too_large());
         }
         let mut body = Vec::new();
-        while let Some(chunk) = self.next_chunk(operation, &mut response).await? {
+        let idle = self.config.timeouts.idle;
+        while let Some(chunk) = self.next_chunk(operation, &mut response, idle).await? {
             if body.len() + chunk.len() > limit {
                 if needed {
                     return Err(too_large());
@@ -443,9 +446,9 @@ impl Core {
         &self,
         operation: &str,
         response: &mut reqwest::Response,
+        patience: Duration,
     ) -> Result<Option<Bytes>, Failure> {
-        let idle = self.config.timeouts.idle;
-        match timeout(idle, response.chunk()).await {
+        match timeout(patience, response.chunk()).await {
             Ok(Ok(chunk)) => {
                 let length = chunk.as_ref().map_or(0, Bytes::len) as u64;
                 self.counters.received.fetch_add(length, Ordering::Relaxed);
@@ -455,7 +458,7 @@ impl Core {
                 let detail = format!("{} broke off: {}", place(response.url()), chain(&error));
                 Err(Failure::transient(RegistryError::new(ErrorKind::Unreachable, operation, detail)))
             }
-            Err(_) => Err(silent(operation, response.url(), idle)),
+            Err(_) => Err(silent(operation, response.url(), self.config.timeouts.idle)),
         }
     }
 }
@@ -574,7 +577,7 @@ pub(crate) fn refusal(operation: &str, document: &Document, moved: bool) -> Fail
         408 => (ErrorKind::TimedOut, None),
         429 => (ErrorKind::RateLimited, Some("wait, or log in for a higher limit")),
         500.. => (ErrorKind::Unavailable, Some("this is a fault of the registry; try again later")),
-        300..=399 => (ErrorKind::Malformed, None),
+        ..=399 => (ErrorKind::Malformed, None),
         _ if errors.has("DIGEST_INVALID") || errors.has("SIZE_INVALID") => (ErrorKind::Corrupt, None),
         _ => (ErrorKind::Refused, None),
     };
