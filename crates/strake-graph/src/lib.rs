@@ -3,6 +3,7 @@
 //! Frontends make a [`Graph`], the engine consumes it, and nobody else has a say. The graph is acyclic by
 //! construction: an operation can only name steps that were pushed before it.
 
+mod dump;
 mod encode;
 mod graph;
 mod mount;
@@ -10,6 +11,7 @@ mod op;
 pub mod pattern;
 mod span;
 
+pub use dump::dump;
 pub use encode::{Encode, Encoder};
 pub use graph::{Graph, History, Stage, StageId, Step, StepId};
 pub use mount::{Mount, MountKind, Sharing};
