@@ -128,7 +128,10 @@ pub(crate) fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
         return None;
     }
     let distances = names.iter().map(|name| (distance(written, name), *name));
-    distances.min().filter(|(distance, name)| *distance <= name.len().div_ceil(3).min(3)).map(|(_, name)| name)
+    distances
+        .min()
+        .filter(|(distance, name)| *distance <= name.len().div_ceil(3).min(3))
+        .map(|(_, name)| name)
 }
 
 /// The number of letters to change, add, drop or swap with a neighbour, without regard to case.

@@ -3,6 +3,16 @@
 //! [`parse`] never fails and reports all errors of a text at once. [`lower`] is called with what is known so far and
 //! answers with the images whose configuration it still needs, or with the finished graph.
 
+mod ast;
+mod check;
+mod expand;
+mod heredoc;
+mod lex;
+mod lower;
+mod onbuild;
+mod parse;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use strake_graph::{Graph, Span};
@@ -89,12 +99,16 @@ pub struct Lowered {
     pub warnings: Vec<Diagnostic>,
     /// Build arguments that were given but that no `ARG` of the needed stages declares. docker warns of these.
     pub unused_build_args: Vec<String>,
+    /// `SOURCE_DATE_EPOCH`, from a build argument or an `ARG` in front of the first `FROM`: seconds since 1970.
+    pub source_date_epoch: Option<i64>,
 }
 
 /// A text, taken apart.
 #[derive(Debug, Clone)]
 pub struct Parsed {
     text: String,
+    ast: ast::Ast,
+    checks: check::Checks,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -115,16 +129,61 @@ impl Parsed {
     }
 }
 
+/// Diagnostics that are said about one text. A file with more has one mistake at its root.
+const MAX_DIAGNOSTICS: usize = 1000;
+
 /// Takes a text apart. Never fails; what is wrong is among [`Parsed::diagnostics`].
-pub fn parse(text: &[u8]) -> Parsed {
-    Parsed { text: String::from_utf8_lossy(text).into_owned(), diagnostics: Vec::new() }
+pub fn parse(bytes: &[u8]) -> Parsed {
+    let mut diagnostics = Vec::new();
+    check::encoding(bytes, &mut diagnostics);
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let lexed = lex::lex(&text, None);
+    diagnostics.extend(lexed.diagnostics.iter().cloned());
+    check::syntax(lexed.syntax.as_ref(), &mut diagnostics);
+    let checks = check::Checks::parse(lexed.check.as_ref(), &mut diagnostics);
+    let ast = parse::parse(&lexed, text.len(), &mut diagnostics);
+    checks.filter(&mut diagnostics);
+    sort(&mut diagnostics);
+    Parsed { text, ast, checks, diagnostics }
 }
 
 /// Makes a graph, or says what must be known first.
 ///
 /// # Errors
-/// All errors of the text, in its order; those of [`parse`] alone if it has any.
+/// All errors of the text, in its order; those of [`parse`] alone if it has any. Warnings are among them.
 pub fn lower(parsed: &Parsed, options: &LowerOptions, facts: &Facts) -> Result<Lowering, Vec<Diagnostic>> {
-    let _ = (options, facts);
-    Err(vec![Diagnostic::error("not-built", Span::new(0, parsed.text.len()), "lowering is not written yet")])
+    if parsed.has_errors() {
+        return Err(parsed.diagnostics.clone());
+    }
+    let finish = |found: Vec<Diagnostic>| {
+        let mut diagnostics = found;
+        parsed.checks.filter(&mut diagnostics);
+        diagnostics.extend(parsed.diagnostics.iter().cloned());
+        sort(&mut diagnostics);
+        diagnostics
+    };
+    let (lowering, found) = lower::lower(&parsed.ast, options, facts).map_err(finish)?;
+    match lowering {
+        Lowering::Needs(requests) => Ok(Lowering::Needs(requests)),
+        Lowering::Done(mut lowered) => {
+            let warnings = finish(found);
+            if warnings.iter().any(Diagnostic::is_error) {
+                return Err(warnings);
+            }
+            lowered.warnings = warnings;
+            Ok(Lowering::Done(lowered))
+        }
+    }
+}
+
+/// Puts diagnostics into the order of the text, each once, and cuts off what nobody would read.
+fn sort(diagnostics: &mut Vec<Diagnostic>) {
+    diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end, diagnostic.severity));
+    diagnostics.dedup();
+    if diagnostics.len() > MAX_DIAGNOSTICS {
+        // Errors decide, so no warning may push one out.
+        diagnostics.sort_by_key(|diagnostic| diagnostic.severity);
+        diagnostics.truncate(MAX_DIAGNOSTICS);
+        diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
+    }
 }
