@@ -7,8 +7,8 @@ use reqwest::Method;
 use strake_oci::{Descriptor, Digest, MediaType, Reference};
 
 use crate::auth::{Access, Scopes};
-use crate::pull::BlobReader;
 use crate::push::Push;
+use crate::reader::BlobReader;
 use crate::runtime::{Runtime, or_cancelled};
 use crate::transport::{Call, Core, Target};
 use crate::{ErrorKind, Notice, Progress, RegistryConfig, RegistryError, Transfers};

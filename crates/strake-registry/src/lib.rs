@@ -8,10 +8,18 @@ mod config;
 mod error;
 mod transfers;
 
-mod pull;
+mod manifest;
+
+mod blob;
+mod reader;
+
 mod push;
+mod stream;
+mod upload;
 
 mod body;
+mod failure;
+mod sending;
 mod transport;
 
 mod auth;
@@ -32,6 +40,6 @@ pub use config::{
 };
 pub use credentials::{Credential, Credentials};
 pub use error::{ErrorKind, RegistryError};
-pub use pull::BlobReader;
+pub use reader::BlobReader;
 pub use secret::Secret;
 pub use transfers::{Notice, Progress, Transfers};

@@ -10,8 +10,9 @@ use reqwest::{Method, Url};
 use crate::auth::{self, AuthState, Challenge, Scopes, TokenAnswer};
 use crate::credentials::Credential;
 use crate::error::Failure;
+use crate::failure::{place, refusal};
 use crate::helper;
-use crate::transport::{Call, Core, Document, Endpoint, place, refusal};
+use crate::transport::{Call, Core, Document, Endpoint};
 use crate::{ErrorKind, RegistryError, Secret};
 
 /// The name by which token servers know the program.

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::auth::Scopes;
 use crate::error::{Again, Failure};
+use crate::failure::{Unanswered, chain, place, refusal, silent, unanswered};
 use crate::host::{Host, Scheme};
 use crate::retry;
 use crate::server_text::{MAX_ERROR_BODY, ServerErrors};
@@ -130,13 +131,6 @@ fn join(base: &Url, location: &str) -> Option<Url> {
     matches!(url.scheme(), "http" | "https").then_some(url)
 }
 
-/// A request that got no answer.
-pub(crate) struct Unanswered {
-    failure: Failure,
-    /// The peer probably speaks the other scheme.
-    other_scheme: bool,
-}
-
 impl Core {
     pub(crate) fn new(config: RegistryConfig, notices: Box<dyn Fn(&Notice) + Send + Sync>) -> Self {
         let (counters, trust) = (Counters::default(), Trust::default());
@@ -239,9 +233,6 @@ impl Core {
     /// Sends the call and follows redirects. Only requests to the registry's own origin carry `authorization`.
     async fn follow(&self, call: &Call<'_>, authorization: Option<&HeaderValue>) -> Result<Answer, Failure> {
         let mut answer = self.first_hop(call, authorization).await?;
-        // Who starts elsewhere is not known there, and does not become known by a redirect.
-        let started_elsewhere = answer.moved;
-        let authorization = authorization.filter(|_| !started_elsewhere);
         let origin = answer.response.url().origin();
         for _ in 0..MAX_REDIRECTS {
             let status = answer.response.status().as_u16();
@@ -260,12 +251,14 @@ impl Core {
             }
             // The permit is given back before another is waited for, or two hosts that redirect to each other
             // could wait for ever.
+            let was_elsewhere = answer.moved;
             drop(answer);
-            let host = self.host_of(&next);
-            let is_origin = next.origin() == origin;
+            // Who has left does not become known again by being sent back: that address is another host's choice.
+            let is_origin = next.origin() == origin && !was_elsewhere;
+            let host = if is_origin { Arc::clone(&call.endpoint.host) } else { self.host_of(&next) };
             let sent = self.send(call, &host, next, authorization.filter(|_| is_origin)).await;
             answer = sent.map_err(|unanswered| unanswered.failure)?;
-            answer.moved = started_elsewhere || !is_origin;
+            answer.moved = !is_origin;
         }
         let detail = format!("{} redirects in circles", place(answer.response.url()));
         Err(RegistryError::new(ErrorKind::Malformed, call.operation, detail).into())
@@ -310,7 +303,7 @@ impl Core {
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Failure> {
         let is_origin = self.is_origin(call.endpoint, url);
-        let host = self.host_of(url);
+        let host = if is_origin { Arc::clone(&call.endpoint.host) } else { self.host_of(url) };
         let sent = self.send(call, &host, url.clone(), authorization.filter(|_| is_origin)).await;
         let mut answer = sent.map_err(|unanswered| unanswered.failure)?;
         answer.moved = !is_origin;
@@ -463,27 +456,6 @@ impl Core {
     }
 }
 
-impl From<Failure> for Unanswered {
-    fn from(failure: Failure) -> Self {
-        Self { failure, other_scheme: false }
-    }
-}
-
-impl From<Unanswered> for Failure {
-    fn from(unanswered: Unanswered) -> Self {
-        unanswered.failure
-    }
-}
-
-/// An address for people: without the query, where signed addresses keep their secrets.
-pub(crate) fn place(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{}://{host}:{port}{}", url.scheme(), url.path()),
-        None => format!("{}://{host}{}", url.scheme(), url.path()),
-    }
-}
-
 fn redirect_target(answer: &Answer) -> Option<Url> {
     let location = answer.response.headers().get(LOCATION)?.to_str().ok()?;
     join(answer.response.url(), location)
@@ -496,105 +468,4 @@ fn speaks_tls_only(answer: &Answer) -> bool {
         && answer.response.status() == StatusCode::BAD_REQUEST
         && !headers.contains_key("docker-distribution-api-version")
         && !headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
-}
-
-pub(crate) fn silent(operation: &str, url: &Url, waited: Duration) -> Failure {
-    let detail = format!("{} sent nothing for {:.0?}", place(url), waited);
-    Failure::transient(RegistryError::new(ErrorKind::TimedOut, operation, detail))
-}
-
-/// The words of an error and of what lies below it, without repetition.
-fn chain(error: &reqwest::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let text = crate::server_text::clean(&cause.to_string());
-        if !parts.last().is_some_and(|last| last.contains(&text)) {
-            parts.push(text);
-        }
-        next = cause.source();
-    }
-    if parts.is_empty() { "connection lost".to_owned() } else { parts.join(": ") }
-}
-
-/// What went wrong in TLS, if it was that.
-fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = next {
-        if let Some(found) = cause.downcast_ref::<rustls::Error>() {
-            return Some(found.clone());
-        }
-        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        next = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => cause.source(),
-        };
-    }
-    None
-}
-
-pub(crate) fn unanswered(operation: &str, host: &Host, url: &Url, error: &reqwest::Error) -> Unanswered {
-    let authority = &host.authority;
-    let make = |kind, detail| RegistryError::new(kind, operation, detail);
-    if let Some(rustls::Error::InvalidMessage(_)) = tls_error(error) {
-        let detail = format!("{authority} answered plain HTTP to an HTTPS request");
-        let hint = format!("if it is meant to have no TLS, list `{authority}` as an insecure registry");
-        return Unanswered { failure: make(ErrorKind::Tls, detail).hint(hint).into(), other_scheme: true };
-    }
-    if let Some(cause) = tls_error(error) {
-        let detail = format!("no trusted connection to {authority}: {cause}");
-        let hint = match cause {
-            rustls::Error::InvalidCertificate(_) => {
-                format!("put the CA that signed its certificate into /etc/docker/certs.d/{authority}/ca.crt")
-            }
-            _ => "check its TLS settings, and whether it asks for a client certificate".to_owned(),
-        };
-        return Unanswered { failure: make(ErrorKind::Tls, detail).hint(hint).into(), other_scheme: false };
-    }
-    if error.is_connect() {
-        let kind = if error.is_timeout() { ErrorKind::TimedOut } else { ErrorKind::Unreachable };
-        let error = make(kind, format!("cannot connect to {authority}: {}", chain(error)));
-        let error = error.hint("check the name, the network and the proxy settings");
-        return Failure::transient(error).into();
-    }
-    let detail = format!("{} broke off: {}", place(url), chain(error));
-    let failure = Failure::transient(make(ErrorKind::Unreachable, detail));
-    Unanswered { failure, other_scheme: url.scheme() == "http" && host.decided.get().is_none() }
-}
-
-/// What a status that nobody wanted means.
-pub(crate) fn refusal(operation: &str, document: &Document, moved: bool) -> Failure {
-    let status = StatusCode::from_u16(document.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let errors = document.errors();
-    let mut detail = format!("{} answered {status}", place(&document.url));
-    if !errors.text.is_empty() {
-        detail = format!("{detail}: {}", errors.text);
-    }
-    let (kind, hint) = match document.status {
-        401 => (ErrorKind::Unauthorized, Some("log in to the registry")),
-        403 => (ErrorKind::Denied, Some("the account needs the right to do this in this repository")),
-        404 => (ErrorKind::NotFound, None),
-        408 => (ErrorKind::TimedOut, None),
-        429 => (ErrorKind::RateLimited, Some("wait, or log in for a higher limit")),
-        500.. => (ErrorKind::Unavailable, Some("this is a fault of the registry; try again later")),
-        ..=399 => (ErrorKind::Malformed, None),
-        _ if errors.has("DIGEST_INVALID") || errors.has("SIZE_INVALID") => (ErrorKind::Corrupt, None),
-        _ => (ErrorKind::Refused, None),
-    };
-    let mut error = RegistryError::new(kind, operation, detail);
-    error.hint = hint.map(str::to_owned);
-    // A signed address expires: asking the registry again gives a fresh one.
-    let expired_address = moved && matches!(document.status, 400..=403);
-    let again = match document.status {
-        429 | 503 => wait_asked(&document.headers).map_or(Again::Backoff, Again::After),
-        408 | 500 | 502 | 504 | 520..=530 => Again::Backoff,
-        _ if expired_address => Again::Backoff,
-        _ => Again::Never,
-    };
-    Failure { error, again }
-}
-
-fn wait_asked(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    retry::retry_after(text(RETRY_AFTER)?, text(DATE))
 }

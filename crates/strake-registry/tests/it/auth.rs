@@ -226,6 +226,26 @@ fn a_redirect_to_another_host_takes_nothing_along() {
 }
 
 #[test]
+fn who_was_sent_away_and_back_is_not_known_again() {
+    let back = Arc::new(Mutex::new(String::new()));
+    let target = Arc::clone(&back);
+    let elsewhere = Fake::start(move |_| Reply::new(307).header("Location", target.lock().unwrap()));
+    let away = format!("http://{}/", elsewhere.address);
+    let fake = Fake::start(move |request| match (request.path.as_str(), request.header("authorization")) {
+        ("/chosen", authorization) => {
+            assert_eq!(authorization, None);
+            Reply::new(404)
+        }
+        (_, Some(BASIC)) => Reply::new(307).header("Location", &away),
+        _ => Reply::new(401).header("WWW-Authenticate", "Basic"),
+    });
+    *back.lock().unwrap() = format!("http://{}/chosen", fake.address);
+    let client = Client::new(with_credential(&fake, basic()));
+    assert_eq!(client.resolve(&fake.reference("a")).unwrap(), None);
+    assert_eq!(fake.lines().last().unwrap(), "GET /chosen");
+}
+
+#[test]
 fn an_upload_elsewhere_takes_nothing_along() {
     let storage = Fake::start(|request| {
         assert_eq!(request.header("authorization"), None);

@@ -1,5 +1,11 @@
 //! The client against servers that speak real HTTP: a fake that misbehaves, and Debian's docker-registry.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed, and skipping is said"
+)]
+
 mod auth;
 mod fake;
 mod network;

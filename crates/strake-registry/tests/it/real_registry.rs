@@ -28,6 +28,8 @@ pub(crate) struct RealRegistry {
 pub(crate) struct Options<'a> {
     pub(crate) password: bool,
     pub(crate) tls: Option<&'a Certificates>,
+    /// Whether clients must show a certificate.
+    pub(crate) client_certificates: bool,
     /// The token server's address.
     pub(crate) tokens: Option<(&'a str, &'a Certificates)>,
 }
@@ -108,7 +110,14 @@ fn yaml(directory: &Path, address: SocketAddr, options: &Options<'_>) -> String 
     );
     if let Some(certificates) = options.tls {
         let (certificate, key) = (certificates.path("server.crt"), certificates.path("server.key"));
-        text += &format!("  tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display());
+        let ca = certificates.path("ca.crt");
+        let clients = if options.client_certificates {
+            format!(", clientcas: [{}]", ca.display())
+        } else {
+            String::new()
+        };
+        text +=
+            &format!("  tls: {{certificate: {}, key: {}{clients}}}\n", certificate.display(), key.display());
     }
     if options.password {
         let file = directory.join("htpasswd");

@@ -1,0 +1,141 @@
+//! What the many ways to get no good answer mean: told to the user, and whether another try could help.
+
+use std::time::Duration;
+
+use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{StatusCode, Url};
+
+use crate::error::{Again, Failure};
+use crate::host::Host;
+use crate::retry;
+use crate::transport::Document;
+use crate::{ErrorKind, RegistryError};
+
+/// A request that got no answer.
+pub(crate) struct Unanswered {
+    pub(crate) failure: Failure,
+    /// The peer probably speaks the other scheme.
+    pub(crate) other_scheme: bool,
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self { failure, other_scheme: false }
+    }
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        unanswered.failure
+    }
+}
+
+/// An address for people: without the query, where signed addresses keep their secrets.
+pub(crate) fn place(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{}://{host}:{port}{}", url.scheme(), url.path()),
+        None => format!("{}://{host}{}", url.scheme(), url.path()),
+    }
+}
+
+pub(crate) fn silent(operation: &str, url: &Url, waited: Duration) -> Failure {
+    let detail = format!("{} sent nothing for {:.0?}", place(url), waited);
+    Failure::transient(RegistryError::new(ErrorKind::TimedOut, operation, detail))
+}
+
+/// The words of an error and of what lies below it, without repetition.
+pub(crate) fn chain(error: &reqwest::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let text = crate::server_text::clean(&cause.to_string());
+        if !parts.last().is_some_and(|last| last.contains(&text)) {
+            parts.push(text);
+        }
+        next = cause.source();
+    }
+    if parts.is_empty() { "connection lost".to_owned() } else { parts.join(": ") }
+}
+
+/// What went wrong in TLS, if it was that.
+fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref::<rustls::Error>() {
+            return Some(found.clone());
+        }
+        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
+    }
+    None
+}
+
+pub(crate) fn unanswered(operation: &str, host: &Host, url: &Url, error: &reqwest::Error) -> Unanswered {
+    let authority = &host.authority;
+    let make = |kind, detail| RegistryError::new(kind, operation, detail);
+    if let Some(rustls::Error::InvalidMessage(_)) = tls_error(error) {
+        let detail = format!("{authority} answered plain HTTP to an HTTPS request");
+        let hint = format!("if it is meant to have no TLS, list `{authority}` as an insecure registry");
+        return Unanswered { failure: make(ErrorKind::Tls, detail).hint(hint).into(), other_scheme: true };
+    }
+    if let Some(cause) = tls_error(error) {
+        let detail = format!("no trusted connection to {authority}: {cause}");
+        let hint = match cause {
+            rustls::Error::InvalidCertificate(_) => {
+                format!("put the CA that signed its certificate into /etc/docker/certs.d/{authority}/ca.crt")
+            }
+            _ => "check its TLS settings, and whether it asks for a client certificate".to_owned(),
+        };
+        return Unanswered { failure: make(ErrorKind::Tls, detail).hint(hint).into(), other_scheme: false };
+    }
+    if error.is_connect() {
+        let kind = if error.is_timeout() { ErrorKind::TimedOut } else { ErrorKind::Unreachable };
+        let error = make(kind, format!("cannot connect to {authority}: {}", chain(error)));
+        let error = error.hint("check the name, the network and the proxy settings");
+        return Failure::transient(error).into();
+    }
+    let detail = format!("{} broke off: {}", place(url), chain(error));
+    let failure = Failure::transient(make(ErrorKind::Unreachable, detail));
+    Unanswered { failure, other_scheme: url.scheme() == "http" && host.decided.get().is_none() }
+}
+
+/// What a status that nobody wanted means.
+pub(crate) fn refusal(operation: &str, document: &Document, moved: bool) -> Failure {
+    let status = StatusCode::from_u16(document.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let errors = document.errors();
+    let mut detail = format!("{} answered {status}", place(&document.url));
+    if !errors.text.is_empty() {
+        detail = format!("{detail}: {}", errors.text);
+    }
+    let (kind, hint) = match document.status {
+        401 => (ErrorKind::Unauthorized, Some("log in to the registry")),
+        403 => (ErrorKind::Denied, Some("the account needs the right to do this in this repository")),
+        404 => (ErrorKind::NotFound, None),
+        408 => (ErrorKind::TimedOut, None),
+        429 => (ErrorKind::RateLimited, Some("wait, or log in for a higher limit")),
+        500.. => (ErrorKind::Unavailable, Some("this is a fault of the registry; try again later")),
+        ..=399 => (ErrorKind::Malformed, None),
+        _ if errors.has("DIGEST_INVALID") || errors.has("SIZE_INVALID") => (ErrorKind::Corrupt, None),
+        _ => (ErrorKind::Refused, None),
+    };
+    let mut error = RegistryError::new(kind, operation, detail);
+    error.hint = hint.map(str::to_owned);
+    // A signed address expires: asking the registry again gives a fresh one.
+    let expired_address = moved && matches!(document.status, 400..=403);
+    let again = match document.status {
+        429 | 503 => wait_asked(&document.headers).map_or(Again::Backoff, Again::After),
+        408 | 500 | 502 | 504 | 520..=530 => Again::Backoff,
+        _ if expired_address => Again::Backoff,
+        _ => Again::Never,
+    };
+    Failure { error, again }
+}
+
+fn wait_asked(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    retry::retry_after(text(RETRY_AFTER)?, text(DATE))
+}

@@ -1,0 +1,163 @@
+//! Sending content while it is made.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use strake_oci::Digest;
+
+use crate::RegistryError;
+use crate::client::{BlobSource, Pushed, PushedBlob};
+use crate::push::Push;
+use crate::upload::{Session, Setback, read_piece};
+
+/// Bytes of a stream that are kept to send again: what may be on the way between us, the kernels and the registry's
+/// disk when a connection breaks.
+const REPLAY: usize = 16 << 20;
+
+/// A stream of which the last part can be played again.
+struct Tape<'a> {
+    reader: Box<dyn Read + Send + 'a>,
+    kept: VecDeque<Bytes>,
+    kept_bytes: usize,
+    /// Bytes read so far.
+    end: u64,
+    is_complete: bool,
+}
+
+impl Tape<'_> {
+    /// The first byte that is still there.
+    fn start(&self) -> u64 {
+        self.end - self.kept_bytes as u64
+    }
+
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if self.is_complete {
+            return Ok(None);
+        }
+        let piece = read_piece(&mut self.reader, u64::MAX)?;
+        if piece.is_empty() {
+            self.is_complete = true;
+            return Ok(None);
+        }
+        self.end += piece.len() as u64;
+        self.kept_bytes += piece.len();
+        self.kept.push_back(piece.clone());
+        while self.kept_bytes > REPLAY {
+            let Some(oldest) = self.kept.pop_front() else { break };
+            self.kept_bytes -= oldest.len();
+        }
+        Ok(Some(piece))
+    }
+
+    /// What was read from `offset` on.
+    fn replay(&self, offset: u64) -> Vec<Bytes> {
+        let mut skip = usize::try_from(offset.saturating_sub(self.start())).unwrap_or(usize::MAX);
+        let mut pieces = Vec::new();
+        for piece in &self.kept {
+            let skipped = skip.min(piece.len());
+            skip -= skipped;
+            if skipped < piece.len() {
+                pieces.push(piece.slice(skipped..));
+            }
+        }
+        pieces
+    }
+}
+
+impl Push<'_> {
+    /// Sends content while it is made: one `PATCH` without a length, closed by a `PUT` with the digest.
+    pub(crate) fn stream(&self, source: BlobSource<'_>) -> Result<PushedBlob, RegistryError> {
+        let BlobSource::Stream { reader, finish } = source else {
+            unreachable!("only called for a stream");
+        };
+        let mut tape = Tape { reader, kept: VecDeque::new(), kept_bytes: 0, end: 0, is_complete: false };
+        let mut session = Session { url: self.open()?, offset: 0 };
+        let mut attempt = 0;
+        let mut failed_at = 0;
+        while let Err(setback) = self.send_stream(&mut tape, &mut session) {
+            let failure = match setback {
+                Setback::Final(error) | Setback::TooLarge(error) => return Err(error),
+                Setback::Broken(failure) | Setback::Lost(failure) => failure,
+            };
+            if session.offset > failed_at {
+                attempt = 0;
+            }
+            failed_at = session.offset;
+            let error = failure.error.clone();
+            self.pause(&mut attempt, failure)?;
+            session = self.resume(&session, tape.end)?;
+            if session.offset < tape.start() {
+                return Err(
+                    error.hint("too much of the content is lost to send it again; start the push anew")
+                );
+            }
+        }
+        let descriptor = finish().map_err(|error| self.local("finish the content", &error))?;
+        if descriptor.size != tape.end {
+            let error =
+                io::Error::other(format!("{} bytes came, {} were announced", tape.end, descriptor.size));
+            return Err(self.local("finish the content", &error));
+        }
+        self.close_stream(&session, descriptor.digest)?;
+        Ok(PushedBlob { descriptor, how: Pushed::Uploaded })
+    }
+
+    fn send_stream(&self, tape: &mut Tape<'_>, session: &mut Session) -> Result<(), Setback> {
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
+        let url = session.url.clone();
+        let from = session.offset;
+        let document = self.feed(Method::PATCH, url, headers, None, |sender| {
+            for piece in tape.replay(from) {
+                if sender.blocking_send(Ok(piece)).is_err() {
+                    return Ok(());
+                }
+            }
+            while let Some(piece) = tape.next().map_err(|error| self.local("make the content", &error))? {
+                let count = piece.len() as u64;
+                if sender.blocking_send(Ok(piece)).is_err() {
+                    return Ok(());
+                }
+                self.progress.advance(count);
+            }
+            Ok(())
+        })?;
+        self.patched(&document, session, tape.end)?;
+        // The registry may have answered before the end of what it was sent.
+        if tape.is_complete { Ok(()) } else { self.send_stream(tape, session) }
+    }
+
+    fn close_stream(&self, session: &Session, digest: Digest) -> Result<(), RegistryError> {
+        let error = match self.close(session, digest) {
+            Ok(()) => return Ok(()),
+            Err(Setback::Final(error) | Setback::TooLarge(error)) => error,
+            Err(Setback::Broken(failure) | Setback::Lost(failure)) => failure.error,
+        };
+        // The first of several tries may have succeeded with its answer lost.
+        if self.exists(digest)? { Ok(()) } else { Err(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upload::PIECE;
+
+    #[test]
+    fn a_tape_plays_its_last_part_again() {
+        let content: Vec<u8> =
+            (0..REPLAY + 3 * PIECE).map(|i| u8::try_from(i / 1000 % 251).unwrap()).collect();
+        let reader = Box::new(content.as_slice());
+        let mut tape = Tape { reader, kept: VecDeque::new(), kept_bytes: 0, end: 0, is_complete: false };
+        while tape.next().unwrap().is_some() {}
+        assert_eq!(tape.end, content.len() as u64);
+        assert_eq!(tape.start(), 3 * PIECE as u64);
+        for offset in [tape.start(), tape.start() + 1, tape.end - 1, tape.end] {
+            let again = tape.replay(offset).concat();
+            assert!(again == content[usize::try_from(offset).unwrap()..], "{offset}");
+        }
+    }
+}
