@@ -85,6 +85,16 @@ impl Flavour {
         }
     }
 
+    /// The flavour of a layer directory: what the version file of its store says. Of a directory elsewhere, what this
+    /// process would write.
+    pub(crate) fn of_layer_dir(layer_dir: &Path) -> Self {
+        // ROOT/layers/<id>/fs, or ROOT/active/<name>/fs
+        let version_file = layer_dir.ancestors().nth(3).map(|root| root.join(VERSION_FILE));
+        let text = version_file.and_then(|path| std::fs::read_to_string(path).ok());
+        let recorded = text.and_then(|text| parse_version(&text).ok());
+        recorded.unwrap_or_else(|| possible_flavour(layer_dir))
+    }
+
     /// The prefix of overlayfs's own attributes.
     pub(crate) const fn overlay_prefix(self) -> &'static str {
         match self {
@@ -194,15 +204,23 @@ impl Store {
     }
 
     /// A new layer to be written directly, in overlay form, into [`ActiveSnapshot::upper`]; nothing is mounted.
-    /// It is committed with [`Snapshotter::commit`].
-    ///
-    /// `below` is what the layer will stand on: its root directory gets the attributes of theirs, as every layer's
-    /// must, since in the merged tree the uppermost directory of a name decides. For other directories that the new
-    /// layer shares with the layers below, that is the writer's duty.
+    /// It is committed with [`Snapshotter::commit`]. For a layer that stands on others see
+    /// [`Store::prepare_layer_on`].
     ///
     /// # Errors
     /// When its directory cannot be made.
-    pub fn prepare_layer(&self, below: &[LayerId]) -> Result<ActiveSnapshot, StoreError> {
+    pub fn prepare_layer(&self) -> Result<ActiveSnapshot, StoreError> {
+        self.prepare_layer_on(&[])
+    }
+
+    /// As [`Store::prepare_layer`], for a layer that will stand on `below` (bottom first): its root directory gets
+    /// the attributes of theirs, as every layer's must, since in the merged tree the uppermost directory of a name
+    /// decides. For other directories that the new layer shares with those below, that is the writer's duty (see
+    /// [`crate::tar::settle`]).
+    ///
+    /// # Errors
+    /// When its directory cannot be made, or a layer is missing.
+    pub fn prepare_layer_on(&self, below: &[LayerId]) -> Result<ActiveSnapshot, StoreError> {
         Prepared::directory(&self.0.shared, below)
     }
 

@@ -33,3 +33,8 @@ pub use sweep::SweepReport;
 pub use tar::TarError;
 pub use unpack::{UnpackOptions, Unpacked, unpack, unpack_layer};
 pub use view::View;
+
+/// How many threads are worth starting for work that keeps a core busy.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -23,6 +23,16 @@ pub(crate) fn of_descriptor(descriptor: BorrowedFd<'_>) -> io::Result<Vec<Attrib
     read_all(&PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd())), Follow::Yes)
 }
 
+/// All attributes of an open file or directory, sorted.
+pub(crate) fn of_open(file: BorrowedFd<'_>) -> io::Result<Vec<Attribute>> {
+    // Most files have none, which one call on the descriptor tells.
+    let mut small = [0_u8; 512];
+    match rustix::fs::flistxattr(file, &mut small[..]) {
+        Ok(0) | Err(Errno::NOTSUP) => Ok(Vec::new()),
+        _ => of_descriptor(file),
+    }
+}
+
 /// All attributes of what a host path names, sorted; a link at the end is not followed.
 pub(crate) fn of_path(path: &Path) -> io::Result<Vec<Attribute>> {
     read_all(path, Follow::No)

@@ -1,11 +1,53 @@
-//! Layers as tar streams and as directories.
+//! Layers as tar streams and as directories in overlay form.
+//!
+//! A layer is a changeset (image-spec v1.1 `layer.md`): files to add or replace, and marks for what is deleted. On disk
+//! it has the form that overlayfs mounts without further ado; on the wire it is a tar. Both say the same:
+//!
+//! | | tar | directory |
+//! |---|---|---|
+//! | `x` is deleted | empty file `.wh.x` | character device 0:0 named `x` |
+//! | the directory starts empty | empty file `.wh..wh..opq` in it | attribute `overlay.opaque` = `y` |
+//! | a file with several names | the first carries the data, the others are hard links | hard links |
+//! | the root directory's own mode and owner | an entry `./` | attribute `overlay.strake-root` = `y` |
+//!
+//! (The attributes begin with `trusted.` or `user.`, see [`Flavour`](crate::Flavour). Overlayfs hides them from
+//! whoever looks at the merged tree, and none of them ever enters a tar or comes out of one.)
+//!
+//! **Directory to tar** ([`diff`]) is a function of the directory: sorted, whole seconds, one dialect. The same layer
+//! gives the same bytes on every machine and for every user; file capabilities lose the id of their user namespace.
+//!
+//! **Tar to directory** ([`apply`]) reads what others wrote, among them people who mean harm. Nothing is looked up by
+//! path: `tree` goes down one component at a time, on open directories, and follows links itself, within the new
+//! directory. Nothing is allocated by a length that the stream claims. The order is: write, owner (which clears setuid
+//! bits and capabilities), mode, attributes, times; directories last and deepest first, since writing into one changes
+//! its time, and until then nobody else may enter it. What an earlier entry put in place is replaced by a later one.
+//!
+//! **What a tar leaves to the layers below** cannot be known while it is applied, since the layers of an image are
+//! unpacked at the same time. [`settle`] does it afterwards:
+//! - a tar with `a/b/file` need not have `a/b/`. In the merged tree the uppermost directory decides, so the one that
+//!   had to be made takes mode, owner, attributes and time from below (or `/tmp` would lose its 1777);
+//! - where the layers below have a *link* `lib -> usr/lib`, a file `lib/x` belongs to `usr/lib/x`; a directory `lib`
+//!   left in the layer would hide all that the link led to;
+//! - a hard link to a file of a layer below becomes a copy of it, as overlayfs itself would make it.
 
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+mod apply;
+mod attributes;
+mod content;
+mod diff;
+mod read;
+mod settle;
+mod tree;
+mod walk;
+mod write;
 
-use strake_oci::Digest;
+use std::path::PathBuf;
 
-use crate::{Flavour, LayerId, Store, StoreError, View};
+pub use apply::apply;
+pub use content::content_digest;
+pub use diff::{diff, flatten};
+pub use settle::settle;
+
+use crate::Flavour;
 
 /// What is wrong with a tar, or with writing or reading its files.
 #[derive(Debug, thiserror::Error)]
@@ -101,48 +143,24 @@ pub struct DiffStats {
     pub notes: Vec<String>,
 }
 
-/// Writes the uncompressed tar `reader` as a layer directory in overlay form into the empty directory `dest`.
-///
-/// # Errors
-/// When the tar is malformed, hostile or too large, or a file cannot be written.
-pub fn apply(_reader: impl Read, _dest: &Path, _options: &ApplyOptions) -> Result<Applied, TarError> {
-    unimplemented!()
-}
-
-/// Gives a layer directory what its tar left to the layers below: the attributes of directories it does not
-/// have itself, the true place of directories that are symbolic links below, the files it links to.
-///
-/// # Errors
-/// When a layer below is missing, or a link names no file.
-pub fn settle(
-    _store: &Store,
-    _layer_dir: &Path,
-    _below: &[LayerId],
-    _applied: &Applied,
-) -> Result<(), StoreError> {
-    unimplemented!()
-}
-
-/// Writes a layer directory as a deterministic tar.
-///
-/// # Errors
-/// When a file cannot be read or changes meanwhile, or `out` fails.
-pub fn diff(_layer_dir: &Path, _out: impl Write, _options: &DiffOptions) -> Result<DiffStats, TarError> {
-    unimplemented!()
-}
-
-/// Writes a merged tree as a deterministic tar.
-///
-/// # Errors
-/// As [`diff`].
-pub fn flatten(_view: &View, _out: impl Write, _options: &DiffOptions) -> Result<DiffStats, TarError> {
-    unimplemented!()
-}
-
-/// The digest of what is in a layer directory, without times: the same for two layers that do the same.
-///
-/// # Errors
-/// When a file cannot be read.
-pub fn content_digest(_layer_dir: &Path) -> Result<Digest, TarError> {
-    unimplemented!()
+/// A path for people to read: bytes that are not printable text are escaped, and an endless one is cut.
+fn escape(path: &[u8]) -> String {
+    let cut = &path[..path.len().min(256)];
+    let mut text: String = cut
+        .utf8_chunks()
+        .flat_map(|chunk| {
+            let valid = chunk.valid().chars().flat_map(|char| {
+                let plain = (!char.is_control()).then_some(char);
+                let escaped = char.is_control().then(|| char.escape_default()).into_iter().flatten();
+                plain.into_iter().chain(escaped)
+            });
+            let invalid =
+                chunk.invalid().iter().flat_map(|byte| format!("\\x{byte:02x}").chars().collect::<Vec<_>>());
+            valid.chain(invalid).collect::<Vec<_>>()
+        })
+        .collect();
+    if cut.len() < path.len() {
+        text.push('\u{2026}');
+    }
+    text
 }
