@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             client.fetch_blob(&name, &known_descriptor, &mut io::sink(), &())?;
             Ok(())
         })?;
-        measure("two pulls at once, verified", &mut || {
+        measure("half of two pulls, verified", &mut || {
             std::thread::scope(|scope| {
                 let other = scope.spawn(|| client.fetch_blob(&name, &descriptor, &mut io::sink(), &()));
                 client.fetch_blob(&name, &known_descriptor, &mut io::sink(), &())?;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::auth::{Access, Scopes};
 use crate::error::{Again, Failure};
 use crate::failure::{place, refusal};
+use crate::host::Lane;
 use crate::server_text::MAX_ERROR_BODY;
 use crate::transport::{Answer, Call, Core, Document, Endpoint, Target};
 use crate::{ErrorKind, RegistryError};
@@ -74,6 +75,7 @@ impl Pump {
         let operation = self.operation.clone();
         let target = Target::Path(format!("blobs/{}", self.digest));
         let mut call = Call::new(&operation, endpoint, &scopes, Method::GET, target, &[]);
+        call.lane = Lane::Down;
         if self.offset > 0 {
             let range = format!("bytes={}-", self.offset);
             call.headers.insert(RANGE, HeaderValue::from_str(&range).expect("digits and ASCII marks"));

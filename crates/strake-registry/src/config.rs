@@ -21,7 +21,7 @@ pub struct RegistryConfig {
     pub tls: TlsConfig,
     /// Proxies.
     pub proxy: ProxyConfig,
-    /// How many requests may run at once against one host.
+    /// How many downloads, how many uploads, and how many other requests may run at once against one host.
     pub max_parallel: usize,
     /// How often and how soon a failed request is repeated.
     pub retry: RetryPolicy,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::{NoProxy, Proxy, redirect, retry};
 use rustls::ClientConfig;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::AuthState;
 use crate::tls::{Trust, no_tls};
@@ -37,6 +37,18 @@ impl Scheme {
     }
 }
 
+/// What a request is for. Each lane has a limit of its own: a transfer lasts as long as its reader or writer takes,
+/// and whoever reads one blob may have to ask for a manifest, or send another blob, before going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Documents and questions.
+    Small,
+    /// Blobs that arrive.
+    Down,
+    /// Blobs that are sent.
+    Up,
+}
+
 /// One host, everything that is remembered of it.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -48,8 +60,8 @@ pub(crate) struct Host {
     pub(crate) candidates: Vec<Scheme>,
     /// The one that was answered.
     pub(crate) decided: OnceLock<Scheme>,
-    /// Bounds the requests at one time.
-    pub(crate) permits: Arc<Semaphore>,
+    /// Bounds the requests at one time, by lane.
+    permits: [Arc<Semaphore>; 3],
     pub(crate) auth: Mutex<AuthState>,
     /// A mirror that served wrong content is not asked again.
     pub(crate) distrusted: AtomicBool,
@@ -73,13 +85,19 @@ impl Host {
             insecure,
             candidates,
             decided: OnceLock::new(),
-            permits: Arc::new(Semaphore::new(config.max_parallel.max(1))),
+            permits: [(); 3].map(|()| Arc::new(Semaphore::new(config.max_parallel.max(1)))),
             auth: Mutex::default(),
             distrusted: AtomicBool::new(false),
             loopback,
             plain: OnceLock::new(),
             secure: OnceLock::new(),
         }
+    }
+
+    /// Waits until one more request may run in a lane.
+    pub(crate) async fn permit(&self, lane: Lane) -> Option<OwnedSemaphorePermit> {
+        // Nobody closes these, so there always is one.
+        Arc::clone(&self.permits[lane as usize]).acquire_owned().await.ok()
     }
 
     /// The connections to this host, made when first needed: reading the trusted roots takes milliseconds that a

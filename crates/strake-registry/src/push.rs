@@ -61,7 +61,7 @@ impl<'a> Push<'a> {
     }
 
     pub(crate) fn blob(
-        &self,
+        mut self,
         source: BlobSource<'_>,
         repository: &Reference,
         mount_from: &[Reference],
@@ -71,10 +71,20 @@ impl<'a> Push<'a> {
             BlobSource::Bytes { bytes, descriptor } => (descriptor.clone(), Known::Bytes(bytes)),
             BlobSource::Stream { .. } => return self.stream(source),
         };
-        if self.exists(descriptor.digest)? {
+        let mut candidates = candidates(repository, mount_from);
+        let exists = match self.exists(descriptor.digest) {
+            Err(error) if error.kind == ErrorKind::Unauthorized && !candidates.is_empty() => {
+                // Some token servers refuse all when one of the sources is not ours to read.
+                candidates.clear();
+                self.scopes = Scopes::one(&self.endpoint.repository, Access::Push);
+                self.exists(descriptor.digest)?
+            }
+            exists => exists?,
+        };
+        if exists {
             return Ok(PushedBlob { descriptor, how: Pushed::Existed });
         }
-        match self.begin(descriptor.digest, &candidates(repository, mount_from))? {
+        match self.begin(descriptor.digest, &candidates)? {
             Begun::Mounted => Ok(PushedBlob { descriptor, how: Pushed::Mounted }),
             Begun::Session(url) => {
                 self.upload(&known, &descriptor, Session { url, offset: 0 })?;

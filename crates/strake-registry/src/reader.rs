@@ -17,7 +17,7 @@ use crate::{ErrorKind, RegistryError};
 /// [`BlobReader::finish`] before trusting anything. Errors hold a [`RegistryError`]
 /// ([`RegistryError::from_io`]).
 ///
-/// Open readers count against the limit of connections per host once their first byte is asked for; several are
+/// A reader that is neither read nor dropped holds one of the downloads that may run at once per host; readers are
 /// served in the order in which they were opened.
 #[derive(Debug)]
 pub struct BlobReader {

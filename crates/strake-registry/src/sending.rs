@@ -1,3 +1,5 @@
+//! A request on its way whose body another thread feeds.
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,6 +10,7 @@ use crate::auth::Scopes;
 use crate::body::{BodyState, FedBody};
 use crate::error::Failure;
 use crate::failure::{silent, unanswered};
+use crate::host::Lane;
 use crate::server_text::MAX_ERROR_BODY;
 use crate::transport::{Call, Core, Document, Endpoint, Target};
 
@@ -33,7 +36,7 @@ impl Sending {
             self.headers.insert(AUTHORIZATION, value.clone());
         }
         let host = if is_origin { Arc::clone(&self.endpoint.host) } else { self.core.host_of(&self.url) };
-        let permit = Arc::clone(&host.permits).acquire_owned().await.ok();
+        let permit = host.permit(Lane::Up).await;
         let headers = std::mem::take(&mut self.headers);
         let request = self.core.prepare(&host, self.method.clone(), self.url.clone(), headers)?;
         let mut response = std::pin::pin!(request.body(reqwest::Body::wrap(body)).send());

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::auth::Scopes;
 use crate::error::{Again, Failure};
 use crate::failure::{Unanswered, chain, place, refusal, silent, unanswered};
-use crate::host::{Host, Scheme};
+use crate::host::{Host, Lane, Scheme};
 use crate::retry;
 use crate::server_text::{MAX_ERROR_BODY, ServerErrors};
 use crate::tls::Trust;
@@ -67,6 +67,7 @@ pub(crate) struct Call<'a> {
     pub(crate) accept: &'a [u16],
     /// The most bytes of an accepted answer's body.
     pub(crate) limit: usize,
+    pub(crate) lane: Lane,
 }
 
 impl<'a> Call<'a> {
@@ -79,7 +80,7 @@ impl<'a> Call<'a> {
         accept: &'a [u16],
     ) -> Self {
         let (headers, body, limit) = (HeaderMap::new(), Bytes::new(), MAX_ERROR_BODY);
-        Self { operation, endpoint, method, target, headers, body, scopes, accept, limit }
+        Self { operation, endpoint, method, target, headers, body, scopes, accept, limit, lane: Lane::Small }
     }
 }
 
@@ -338,7 +339,7 @@ impl Core {
         url: Url,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Unanswered> {
-        let permit = Arc::clone(&host.permits).acquire_owned().await.ok();
+        let permit = host.permit(call.lane).await;
         let mut headers = call.headers.clone();
         authorization.map(|value| headers.insert(AUTHORIZATION, value.clone()));
         let body = call.body.clone();

@@ -40,6 +40,7 @@ fn token_registry(
             Some(token) if accepted(token) => match request.method.as_str() {
                 "GET" => manifest(),
                 "HEAD" => Reply::new(404),
+                "POST" if !request.path.contains("mount=") => Reply::new(202).header("Location", "/x"),
                 _ => Reply::new(201).header("Location", "/x"),
             },
             _ => Reply::new(401)
@@ -119,6 +120,18 @@ fn a_mount_asks_for_both_repositories_in_one_token() {
     let scopes = "scope=repository%3Abase%2Fx%3Apull&scope=repository%3Ateam%2Fapp%3Apull%2Cpush";
     assert!(asked.path.ends_with(scopes), "{}", asked.path);
     assert_eq!(client.transfers().tokens, 1);
+}
+
+#[test]
+fn a_mount_source_that_no_token_is_given_for_is_left_out() {
+    let token = |request: &Request| {
+        let refused = request.path.contains("secret");
+        if refused { Reply::new(403) } else { Reply::new(200).json(r#"{"token":"t"}"#) }
+    };
+    let fake = token_registry(token, |token| token == "t");
+    let source = BlobSource::Bytes { bytes: b"x".to_vec(), descriptor: layer(b"x") };
+    let pushed = client().push_blob(&fake.reference("a"), source, &[fake.reference("secret")], &());
+    assert_eq!(pushed.unwrap().how, strake_registry::Pushed::Uploaded);
 }
 
 #[test]
