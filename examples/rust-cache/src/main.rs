@@ -32,7 +32,11 @@ fn tally(text: &str, top: usize) -> Tally {
     let mut most_frequent: Vec<(String, usize)> = counts.into_iter().collect();
     most_frequent.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
     most_frequent.truncate(top);
-    Tally { words, different, most_frequent }
+    Tally {
+        words,
+        different,
+        most_frequent,
+    }
 }
 
 #[cfg(test)]
@@ -42,11 +46,25 @@ mod tests {
     #[test]
     fn counts_without_regard_to_case() {
         let counted = tally("The cat, the dog: the END", 1);
-        assert_eq!(counted, Tally { words: 6, different: 4, most_frequent: vec![("the".into(), 3)] });
+        assert_eq!(
+            counted,
+            Tally {
+                words: 6,
+                different: 4,
+                most_frequent: vec![("the".into(), 3)]
+            }
+        );
     }
 
     #[test]
     fn nothing_gives_nothing() {
-        assert_eq!(tally(" \n", 3), Tally { words: 0, different: 0, most_frequent: vec![] });
+        assert_eq!(
+            tally(" \n", 3),
+            Tally {
+                words: 0,
+                different: 0,
+                most_frequent: vec![]
+            }
+        );
     }
 }
