@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -106,7 +107,7 @@ pub struct ClientIdentity {
 }
 
 /// Proxies, as the environment variables of the same names give them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxyConfig {
     /// For plain HTTP.
     pub http: Option<String>,
@@ -114,6 +115,17 @@ pub struct ProxyConfig {
     pub https: Option<String>,
     /// Hosts, domains, addresses and CIDR ranges to reach directly, separated by commas. Loopback always is.
     pub no_proxy: Option<String>,
+}
+
+impl fmt::Debug for ProxyConfig {
+    /// Without the addresses: they may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProxyConfig")
+            .field("http", &self.http.is_some())
+            .field("https", &self.https.is_some())
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
 }
 
 /// How often and how soon a failed request is repeated.

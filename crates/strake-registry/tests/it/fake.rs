@@ -114,7 +114,15 @@ impl Fake {
         limit: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", limit, handler)
+    }
+
+    pub(crate) fn start_at(
+        address: &str,
+        limit: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let fake = Self {
             address: listener.local_addr().unwrap(),
             connections: Arc::default(),

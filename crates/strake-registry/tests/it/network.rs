@@ -280,3 +280,49 @@ fn proxies_are_used_except_where_not() {
     client.resolve(&local.reference("a")).unwrap();
     assert_eq!(proxy.lines().len(), 1);
 }
+
+#[test]
+fn an_insecure_host_may_lack_tls_and_no_other() {
+    // A proxy stands in for a host that is not on loopback. In the tunnel it speaks plain HTTP.
+    let proxy = Fake::start(|request| if request.method == "CONNECT" { Reply::new(200) } else { manifest() });
+    let settings = ProxyConfig {
+        http: Some(format!("http://user:hunter2@{}", proxy.address)),
+        https: Some(format!("http://user:hunter2@{}", proxy.address)),
+        no_proxy: None,
+    };
+    let insecure = vec!["lab.invalid:5000".to_owned()];
+    let config = RegistryConfig { proxy: settings, insecure, ..hasty() };
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let client = Client::new(config);
+    client.resolve(&"lab.invalid:5000/a".parse().unwrap()).unwrap().unwrap();
+    client.resolve(&"lab.invalid:5000/b".parse().unwrap()).unwrap().unwrap();
+    let plain = "GET http://lab.invalid:5000/v2";
+    assert_eq!(
+        proxy.lines(),
+        [
+            "CONNECT lab.invalid:5000",
+            &format!("{plain}/a/manifests/latest"),
+            &format!("{plain}/b/manifests/latest")
+        ]
+    );
+    let error = client.resolve(&"other.invalid:5000/a".parse().unwrap()).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Tls);
+    assert!(error.to_string().contains("list `other.invalid:5000` as an insecure registry"), "{error}");
+    assert!(!error.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_registry_that_comes_up_late_is_reached() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let late = Arc::new(Mutex::new(None));
+    let started = Arc::clone(&late);
+    // Refused once, as a name that does not resolve once would be.
+    let client = Client::with_notices(hasty(), move |_| {
+        started
+            .lock()
+            .unwrap()
+            .get_or_insert_with(|| Fake::start_at(&address.to_string(), |_| None, |_| manifest()));
+    });
+    client.resolve(&format!("{address}/a").parse().unwrap()).unwrap().unwrap();
+    assert_eq!(client.transfers().retries, 1);
+}
