@@ -64,6 +64,19 @@ impl Diagnostic {
         self
     }
 
+    /// Takes control characters out of what is said: it may quote a hostile text, and is printed on terminals.
+    pub(crate) fn make_printable(&mut self) {
+        let texts = std::iter::once(&mut self.message).chain(&mut self.hint);
+        for text in texts.chain(self.notes.iter_mut().map(|note| &mut note.message)) {
+            if text.chars().any(char::is_control) {
+                *text = text
+                    .chars()
+                    .map(|letter| if letter.is_control() { '\u{fffd}' } else { letter })
+                    .collect();
+            }
+        }
+    }
+
     /// Whether this is an error.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
@@ -128,10 +141,7 @@ pub(crate) fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
         return None;
     }
     let distances = names.iter().map(|name| (distance(written, name), *name));
-    distances
-        .min()
-        .filter(|(distance, name)| *distance <= name.len().div_ceil(3).min(3))
-        .map(|(_, name)| name)
+    distances.min().filter(|(distance, name)| *distance <= (name.len() / 3).clamp(1, 3)).map(|(_, name)| name)
 }
 
 /// The number of letters to change, add, drop or swap with a neighbour, without regard to case.

@@ -7,23 +7,32 @@ use strake_oci::Reference;
 
 use crate::{Diagnostic, Severity};
 
-/// Whether the bytes are text at all.
-pub(super) fn encoding(bytes: &[u8], diagnostics: &mut Vec<Diagnostic>) {
+/// Says what is wrong with the bytes as text; answers whether reading them makes sense at all.
+pub(super) fn encoding(bytes: &[u8], diagnostics: &mut Vec<Diagnostic>) -> bool {
+    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+        diagnostics.push(
+            Diagnostic::error(
+                "invalid-utf8",
+                Span::default(),
+                "the text is not UTF-8 but seems to be UTF-16",
+            )
+            .hint("save the file as UTF-8"),
+        );
+        return false;
+    }
     if let Err(error) = std::str::from_utf8(bytes) {
         // The text is kept with U+FFFD in place of what is wrong; up to the first of these offsets agree.
         let at = error.valid_up_to();
-        let diagnostic =
-            Diagnostic::error("invalid-utf8", Span::new(at, at + 3), "the text is not UTF-8 here");
-        diagnostics.push(if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-            diagnostic.hint("it looks like UTF-16: save it as UTF-8")
-        } else {
-            diagnostic.hint("save the file as UTF-8")
-        });
+        diagnostics.push(
+            Diagnostic::error("invalid-utf8", Span::new(at, at + 3), "the text is not UTF-8 here")
+                .hint("save the file as UTF-8"),
+        );
     }
     let text = String::from_utf8_lossy(bytes);
     if let Some(at) = text.find('\0') {
         diagnostics.push(Diagnostic::error("nul", Span::new(at, at + 1), "the text holds a NUL character"));
     }
+    true
 }
 
 /// `# syntax=`: the language of `docker/dockerfile:1` is built in, other frontends would have to be run.

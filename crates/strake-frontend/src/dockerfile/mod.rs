@@ -57,7 +57,8 @@ impl LowerOptions {
 /// What is known of the outside.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// Images by what they were asked for.
+    /// Images by what they were asked for: the reference and platform of the [`ImageRequest`], not what the registry
+    /// made of them.
     pub images: BTreeMap<(Reference, Platform), ImageFact>,
 }
 
@@ -135,8 +136,9 @@ const MAX_DIAGNOSTICS: usize = 1000;
 /// Takes a text apart. Never fails; what is wrong is among [`Parsed::diagnostics`].
 pub fn parse(bytes: &[u8]) -> Parsed {
     let mut diagnostics = Vec::new();
-    check::encoding(bytes, &mut diagnostics);
-    let text = String::from_utf8_lossy(bytes).into_owned();
+    let is_readable = check::encoding(bytes, &mut diagnostics);
+    // In text of another encoding every line would be an error of its own, which tells nobody anything.
+    let text = if is_readable { String::from_utf8_lossy(bytes).into_owned() } else { String::new() };
     let lexed = lex::lex(&text, None);
     diagnostics.extend(lexed.diagnostics.iter().cloned());
     check::syntax(lexed.syntax.as_ref(), &mut diagnostics);
@@ -178,6 +180,7 @@ pub fn lower(parsed: &Parsed, options: &LowerOptions, facts: &Facts) -> Result<L
 
 /// Puts diagnostics into the order of the text, each once, and cuts off what nobody would read.
 fn sort(diagnostics: &mut Vec<Diagnostic>) {
+    diagnostics.iter_mut().for_each(Diagnostic::make_printable);
     diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end, diagnostic.severity));
     diagnostics.dedup();
     if diagnostics.len() > MAX_DIAGNOSTICS {

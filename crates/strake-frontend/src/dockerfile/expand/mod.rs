@@ -68,6 +68,8 @@ pub(super) struct Expansion {
     pub(super) words: Vec<String>,
     /// Variables that were replaced by nothing because they are unset.
     pub(super) unset: BTreeSet<String>,
+    /// How much matching of patterns it took.
+    pub(super) work: usize,
 }
 
 /// Why a text cannot be expanded.
@@ -96,9 +98,9 @@ pub(super) enum ExpandError {
 /// Expands `text` with the variables of `env`.
 pub(super) fn expand(text: &str, style: Style, env: &Env) -> Result<Expansion, ExpandError> {
     let mut expander =
-        Expander { letters: text.chars().peekable(), style, env, unset: BTreeSet::new(), depth: 0 };
+        Expander { letters: text.chars().peekable(), style, env, unset: BTreeSet::new(), depth: 0, work: 0 };
     let (text, words) = expander.until(None, style.raw_escapes)?;
-    Ok(Expansion { text, words, unset: expander.unset })
+    Ok(Expansion { text, words, unset: expander.unset, work: expander.work })
 }
 
 /// Collects a result and, beside it, its words.
@@ -148,6 +150,7 @@ struct Expander<'a> {
     env: &'a Env,
     unset: BTreeSet<String>,
     depth: u32,
+    work: usize,
 }
 
 impl<'a> Expander<'a> {
@@ -321,18 +324,20 @@ impl<'a> Expander<'a> {
             return Ok(format!("${{{name}{modifier}{word}}}"));
         }
         self.note_unset(name, value);
-        let (longest, word) = match word.strip_prefix(modifier) {
+        let (longest, pattern) = match word.strip_prefix(modifier) {
             Some(rest) => (true, rest),
             None => (false, word.as_str()),
         };
-        let pattern = self.pattern(word)?;
+        let pattern = self.pattern(pattern)?;
         let value = value.unwrap_or_default();
         let kept = if modifier == '#' {
-            pattern.prefix(value, longest).and_then(|end| value.get(end..))
+            pattern.prefix(value, longest, &mut self.work).map(|end| end.and_then(|end| value.get(end..)))
         } else {
-            pattern.suffix(value, longest).and_then(|start| value.get(..start))
+            pattern
+                .suffix(value, longest, &mut self.work)
+                .map(|start| start.and_then(|start| value.get(..start)))
         };
-        Ok(kept.unwrap_or(value).to_owned())
+        Ok(kept.map_err(|limit| limited(limit, &word))?.unwrap_or(value).to_owned())
     }
 
     fn replace(&mut self, name: &str) -> Result<String, ExpandError> {
@@ -345,8 +350,9 @@ impl<'a> Expander<'a> {
         }
         self.note_unset(name, value);
         let pattern = self.pattern(&word)?;
-        let replaced = pattern.replace(value.unwrap_or_default(), &replacement, every, MAX_LENGTH);
-        replaced.ok_or(ExpandError::TooLong)
+        let value = value.unwrap_or_default();
+        let replaced = pattern.replace(value, &replacement, every, MAX_LENGTH, &mut self.work);
+        replaced.map_err(|limit| limited(limit, &word))
     }
 
     fn pattern(&self, word: &str) -> Result<pattern::Pattern, ExpandError> {
@@ -383,6 +389,13 @@ impl<'a> Expander<'a> {
             }
         }
         name
+    }
+}
+
+fn limited(limit: pattern::Limit, word: &str) -> ExpandError {
+    match limit {
+        pattern::Limit::Length => ExpandError::TooLong,
+        pattern::Limit::Work => ExpandError::Pattern(word.to_owned(), "matching it takes too long"),
     }
 }
 

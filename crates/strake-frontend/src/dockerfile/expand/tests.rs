@@ -129,6 +129,9 @@ fn growth_is_bounded() {
     for text in ["$A$A$A", "\"$A$A$A\"", "${U:-$A$A$A}", "${A//x/yyy}"] {
         assert_eq!(expand(text, Style::new('\\'), &env), Err(ExpandError::TooLong), "{text}");
     }
+    env.set("B", &"ab".repeat(200_000));
+    let slow = expand("${B//*a*b*c/x}", Style::new('\\'), &env).map_err(|error| error.to_string());
+    assert_eq!(slow, Err("invalid pattern `*a*b*c`: matching it takes too long".into()));
     let deep = "${U:-".repeat(10_000);
     assert_eq!(expand(&deep, Style::new('\\'), &env), Err(ExpandError::TooDeep));
 }

@@ -42,12 +42,7 @@ impl Lowerer<'_> {
         for (name, value) in pairs {
             created_by.push_str(&format!(" {name}={value}"));
             state.env.set(&name, &value);
-            let entry = format!("{name}={value}");
-            let has_name = |entry: &&mut String| entry.split('=').next() == Some(name.as_str());
-            match state.config.env.iter_mut().find(has_name) {
-                Some(old) => *old = entry,
-                None => state.config.env.push(entry),
-            }
+            state.set_config_env(&name, &value);
         }
         self.remember(state, created_by, span)
     }

@@ -227,7 +227,8 @@ impl Lowerer<'_> {
     fn expand_text(&mut self, text: &str, span: Span, style: Style, state: &StageState) -> Option<Expansion> {
         let expansion = self.expansion(text, span, style, &state.env)?;
         for name in &expansion.unset {
-            if !state.args.contains_key(name) {
+            // Who builds on an image cannot change what its triggers name.
+            if !state.is_trigger && !state.args.contains_key(name) {
                 self.warn_of_unset(name, span, &state.env);
             }
         }
@@ -236,7 +237,9 @@ impl Lowerer<'_> {
 
     fn expansion(&mut self, text: &str, span: Span, style: Style, env: &Env) -> Option<Expansion> {
         match expand(text, style, env) {
-            Ok(expansion) => self.charge(expansion.text.len(), span).then_some(expansion),
+            Ok(expansion) => {
+                self.charge(expansion.text.len() + expansion.work / 8, span).then_some(expansion)
+            }
             Err(error) => {
                 // A word may be a whole heredoc; its beginning tells enough.
                 let shown: String = text.chars().take(60).collect();

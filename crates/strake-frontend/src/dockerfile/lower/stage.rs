@@ -23,6 +23,8 @@ pub(super) struct StageState {
     pub(super) history: Vec<History>,
     /// `ENV` and `ARG` together, in the order they were set: what expansion sees and `RUN` gets.
     pub(super) env: Env,
+    /// Where each variable is among those of the configuration, so that setting many takes linear time.
+    env_places: BTreeMap<String, usize>,
     /// Declared arguments: where each stands in the order of declaration, and its value if it has one.
     pub(super) args: BTreeMap<String, (usize, Option<String>)>,
     /// Whether a `WORKDIR` of this file was met.
@@ -65,9 +67,23 @@ impl StageState {
         if !self.config.env.iter().any(|entry| entry.split('=').next() == Some("PATH")) {
             self.config.env.push(format!("PATH={DEFAULT_PATH}"));
         }
-        for entry in &self.config.env {
+        self.env_places.clear();
+        for (place, entry) in self.config.env.iter().enumerate() {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
             self.env.set(name, value);
+            self.env_places.entry(name.to_owned()).or_insert(place);
+        }
+    }
+
+    /// Sets a variable of the configuration; one that is there keeps its place.
+    pub(super) fn set_config_env(&mut self, name: &str, value: &str) {
+        let entry = format!("{name}={value}");
+        match self.env_places.get(name).and_then(|place| self.config.env.get_mut(*place)) {
+            Some(old) => *old = entry,
+            None => {
+                self.env_places.insert(name.to_owned(), self.config.env.len());
+                self.config.env.push(entry);
+            }
         }
     }
 
@@ -174,6 +190,9 @@ impl Lowerer<'_> {
 
     fn instruction(&mut self, state: &mut StageState, place: &Place<'_>) -> Option<()> {
         let span = place.instruction.span;
+        if self.bytes_left == 0 {
+            return None;
+        }
         match &place.instruction.kind {
             Kind::Run(run) => self.run_step(state, place, run),
             Kind::Copy(copy) => self.copy_step(state, place, copy, false),
@@ -250,6 +269,7 @@ impl StageState {
             author: None,
             history: Vec::new(),
             env: Env::default(),
+            env_places: BTreeMap::new(),
             args: BTreeMap::new(),
             workdir_is_set: false,
             own: BTreeMap::new(),

@@ -1,0 +1,3 @@
+FROM scratch
+ARG BUILDKIT_SBOM_SCAN_STAGE=true
+RUN ["x"]

@@ -1,0 +1,5 @@
+FROM scratch
+ENV N=name
+COPY <<EOF /x
+$N "$N" '$N' \$N \\ ${U:-d}
+EOF

@@ -1,0 +1,2 @@
+FROM scratch
+COPY *.txt dir/**/x? [ab]/ /d/

@@ -1,0 +1,2 @@
+FROM service:1
+ENTRYPOINT ["/other"]

@@ -1,0 +1,3 @@
+RUN a
+ENV A=b
+FROM scratch

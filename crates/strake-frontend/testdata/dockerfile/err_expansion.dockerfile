@@ -1,0 +1,6 @@
+FROM scratch
+ENV A=${B
+ENV C="x
+ENV D=${E:=f}
+WORKDIR ${F:?set F first}
+USER ${}

@@ -1,0 +1,4 @@
+FROM scratch
+RUN ["a", 1]
+COPY ["a", ["b"]]
+SHELL [1]

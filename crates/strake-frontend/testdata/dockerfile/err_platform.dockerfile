@@ -1,0 +1,2 @@
+FROM --platform=linux/ debian:12
+FROM --platform=$NOPE debian:12

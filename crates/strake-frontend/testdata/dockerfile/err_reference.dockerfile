@@ -1,0 +1,3 @@
+FROM Debian
+FROM a:b:c
+FROM $EMPTY

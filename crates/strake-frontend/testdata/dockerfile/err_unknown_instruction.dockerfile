@@ -1,0 +1,5 @@
+FROM scratch
+COYP a b
+INSTALL x
+&& make
+ruN x

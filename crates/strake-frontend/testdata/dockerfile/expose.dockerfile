@@ -1,0 +1,4 @@
+FROM scratch
+ARG P=90-91
+EXPOSE 80 443/tcp 53/UDP $P/tcp
+EXPOSE 8080:80

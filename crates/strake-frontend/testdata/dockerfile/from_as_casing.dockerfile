@@ -1,0 +1,2 @@
+from scratch AS a
+FROM scratch as b

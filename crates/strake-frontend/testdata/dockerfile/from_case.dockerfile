@@ -1,0 +1,4 @@
+FROM debian:12 AS Builder
+RUN a
+FROM BUILDER
+RUN b

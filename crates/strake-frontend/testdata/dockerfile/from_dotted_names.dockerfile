@@ -1,0 +1,3 @@
+FROM scratch AS a.b-c_1
+FROM a.b-c_1
+RUN ["x"]

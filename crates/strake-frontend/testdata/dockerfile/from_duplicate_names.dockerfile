@@ -1,0 +1,6 @@
+FROM debian:12 AS a
+RUN 1
+FROM a AS a
+RUN 2
+FROM a
+RUN 3

@@ -1,0 +1,3 @@
+FROM alpine AS a
+FROM debian:12 AS alpine
+FROM a

@@ -1,0 +1,1 @@
+FROM nowhere/at:all

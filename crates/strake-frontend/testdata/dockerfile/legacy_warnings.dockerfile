@@ -1,0 +1,4 @@
+FROM scratch
+ENV A b
+LABEL c d
+Maintainer me

@@ -1,0 +1,2 @@
+# check=loud=yes
+FROM scratch

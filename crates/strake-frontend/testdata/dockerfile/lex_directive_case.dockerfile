@@ -1,0 +1,4 @@
+#  ESCAPE = `
+FROM scratch
+RUN a `
+ b

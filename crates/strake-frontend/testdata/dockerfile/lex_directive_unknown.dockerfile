@@ -1,0 +1,4 @@
+# color=red
+# escape=`
+FROM scratch
+RUN a `

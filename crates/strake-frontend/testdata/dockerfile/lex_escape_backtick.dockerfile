@@ -1,0 +1,5 @@
+# escape=`
+FROM scratch
+ENV P=c:\dir`$x
+COPY a `
+  b\ /d/

@@ -1,0 +1,3 @@
+	from scratch
+  Run a
+ run b

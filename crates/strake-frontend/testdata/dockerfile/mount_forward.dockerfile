@@ -1,0 +1,3 @@
+FROM debian:12 AS a
+RUN --mount=from=b,target=/b x
+FROM scratch AS b

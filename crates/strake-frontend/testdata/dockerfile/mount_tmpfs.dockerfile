@@ -1,0 +1,2 @@
+FROM debian:12
+RUN --mount=type=tmpfs,target=/t,size=64m a

@@ -1,0 +1,3 @@
+FROM debian:12 AS builder
+RUN build
+FROM onbuild:stage

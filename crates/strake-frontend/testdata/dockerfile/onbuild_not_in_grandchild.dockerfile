@@ -1,0 +1,3 @@
+FROM onbuild:1 AS a
+FROM a
+RUN own

@@ -1,0 +1,6 @@
+FROM debian:12 AS base
+ONBUILD ENV A=1
+ONBUILD WORKDIR /w
+RUN x
+FROM base
+RUN y

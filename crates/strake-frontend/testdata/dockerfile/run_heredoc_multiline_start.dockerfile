@@ -1,0 +1,7 @@
+FROM debian:12
+RUN cat \
+  <<EOF \
+  > /x
+body
+EOF
+RUN next

@@ -1,0 +1,4 @@
+FROM debian:12
+WORKDIR /a
+RUN a
+COPY b c

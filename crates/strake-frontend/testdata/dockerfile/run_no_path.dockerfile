@@ -1,0 +1,2 @@
+FROM nopath:1
+RUN a

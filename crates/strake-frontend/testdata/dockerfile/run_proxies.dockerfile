@@ -1,0 +1,4 @@
+FROM debian:12
+RUN a
+ARG HTTP_PROXY
+RUN b

@@ -1,0 +1,4 @@
+FROM debian:12
+USER app:grp
+WORKDIR /w
+RUN a

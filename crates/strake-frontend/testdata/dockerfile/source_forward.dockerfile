@@ -1,0 +1,3 @@
+FROM scratch AS a
+COPY --from=b /x /x
+FROM scratch AS b

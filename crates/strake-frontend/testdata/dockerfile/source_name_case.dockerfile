@@ -1,0 +1,3 @@
+FROM debian:12 AS Tools
+FROM scratch
+COPY --from=TOOLS /a /a

@@ -1,0 +1,3 @@
+FROM scratch AS builder
+FROM scratch
+COPY --from=Biulder /a /a

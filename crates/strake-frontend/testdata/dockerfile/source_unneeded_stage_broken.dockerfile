@@ -1,0 +1,3 @@
+FROM scratch AS a
+COPY --from=z! /x /x
+FROM scratch

@@ -1,0 +1,5 @@
+FROM scratch
+ENV NAME=x
+WORKDIR /$NAEM
+LABEL a=$WHAT b=${U:-ok}
+USER $NAME

@@ -1,0 +1,4 @@
+FROM scratch
+ARG U=me
+USER $U
+USER 1:2

@@ -1,0 +1,7 @@
+FROM debian:12
+WORKDIR a
+WORKDIR b/
+WORKDIR ..
+WORKDIR /x//y/../z/
+WORKDIR $U
+WORKDIR /

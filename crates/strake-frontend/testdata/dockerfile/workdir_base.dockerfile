@@ -1,0 +1,3 @@
+FROM nopath:1
+WORKDIR sub
+COPY a b
