@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::HeaderMap;
 use strake_oci::Digest;
 
 use crate::RegistryError;
@@ -106,11 +106,9 @@ impl Push<'_> {
     }
 
     fn send_stream(&self, tape: &mut Tape<'_>, session: &mut Session) -> Result<(), Setback> {
-        let headers =
-            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
         let url = session.url.clone();
         let from = session.offset;
-        let document = self.feed(Method::PATCH, url, headers, None, |sender| {
+        let document = self.feed(Method::PATCH, url, HeaderMap::new(), None, |sender| {
             for piece in tape.replay(from) {
                 if sender.blocking_send(Ok(piece)).is_err() {
                     return Ok(());

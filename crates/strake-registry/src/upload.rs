@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use strake_oci::{Descriptor, Digest};
 use tokio::sync::mpsc;
@@ -256,10 +256,12 @@ impl Push<'_> {
         &self,
         method: Method,
         url: Url,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         length: Option<u64>,
         fill: impl FnOnce(&mpsc::Sender<io::Result<Bytes>>) -> Result<(), RegistryError>,
     ) -> Result<Document, Setback> {
+        // Required for a PUT (distribution-spec v1.1 §POST then PUT), and what chunks are.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         let (body, sender, state) = fed_body(length);
         let sending = Sending {
             core: Arc::clone(self.core),

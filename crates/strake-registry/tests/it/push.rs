@@ -137,6 +137,7 @@ fn a_blob_is_sent_once_and_as_one_request() {
     assert_eq!(methods, ["HEAD", "POST", "PUT", "HEAD"]);
     assert_eq!(client.transfers().sent, 700_000);
     assert_eq!(fake.requests()[2].header("content-length"), Some("700000"));
+    assert_eq!(fake.requests()[2].header("content-type"), Some("application/octet-stream"));
 }
 
 #[test]
