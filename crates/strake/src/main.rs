@@ -4,6 +4,8 @@ mod args;
 mod failure;
 mod report;
 mod settings;
+mod signals;
+mod source;
 mod ui;
 
 fn main() {}

@@ -279,7 +279,9 @@ fn a_terminal_that_shrinks_keeps_no_rubbish() {
     screen.write(&tty.frame(at(1_500), narrow));
     assert_eq!(screen.text().lines().count(), 3);
     assert!(screen.text().contains("… and 10 more"), "{}", screen.text());
-    screen.write(&tty.frame(at(1_500), Size { columns: 1, rows: 1 }));
-    screen.write(&tty.finish(at(1_500), narrow));
+    let tiny = Size { columns: 1, rows: 1 };
+    screen.resize(1);
+    screen.write(&tty.frame(at(1_500), tiny));
+    screen.write(&tty.finish(at(1_500), tiny));
     assert_eq!(screen.text(), "");
 }
