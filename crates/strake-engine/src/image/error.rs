@@ -5,6 +5,8 @@ use strake_oci::{Platform, Reference};
 use strake_registry::{ErrorKind, RegistryError};
 use strake_store::StoreError;
 
+use crate::lock::LockError;
+
 /// Why something with an image did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -76,6 +78,9 @@ pub enum ImageError {
         /// What the system said.
         source: io::Error,
     },
+    /// A lock could not be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The build was stopped.
     #[error("canceled")]
     Canceled,
@@ -103,7 +108,7 @@ impl ImageError {
             | Self::Usage(_) => ImageErrorKind::Input,
             Self::Canceled => ImageErrorKind::Canceled,
             Self::Registry(error) if error.kind == ErrorKind::Cancelled => ImageErrorKind::Canceled,
-            Self::Registry(_) | Self::Store(_) | Self::LayerGone { .. } | Self::Io { .. } => {
+            Self::Registry(_) | Self::Store(_) | Self::Lock(_) | Self::LayerGone { .. } | Self::Io { .. } => {
                 ImageErrorKind::Environment
             }
         }

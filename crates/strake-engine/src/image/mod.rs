@@ -14,7 +14,20 @@
 //! (written as a tar again, and for the same bytes because that is deterministic), a repository that is known to
 //! have a blob of it. Whatever the place, what arrives is checked against the diff ID.
 
+mod archive;
+mod blob;
+mod commit;
+pub(crate) mod content;
 mod error;
+mod import;
+mod load;
+mod materialise;
+mod names;
+mod push;
+pub(crate) mod record;
+pub(crate) mod resolve;
+mod stream;
+mod transfer;
 mod types;
 
 use std::io::Read;
@@ -32,9 +45,11 @@ pub use types::{
     PullPolicy, PushOptions, PushStatistics, PushedImage, Removed, ResolvedImage,
 };
 
-fn unfinished<T>() -> Result<T, ImageError> {
-    Err(ImageError::Usage("this part of strake is still being written".to_owned()))
-}
+pub(crate) use load::{FULL_NAME, REF_NAME};
+pub(crate) use names::load as load_record;
+pub(crate) use record::ImageLayer;
+pub(crate) use stream::LayerStream;
+pub(crate) use transfer::Transfer;
 
 /// Finds out what a name stands for on a platform: a local name first, unless `policy` says otherwise, then the
 /// registry (its mirrors before it). Of a registry's image only manifest and configuration are fetched.
@@ -42,20 +57,21 @@ fn unfinished<T>() -> Result<T, ImageError> {
 /// # Errors
 /// When there is no such image, none for the platform, or its documents are not to be trusted.
 pub fn resolve(
-    _env: &Environment<'_>,
-    _reference: &Reference,
-    _platform: &Platform,
-    _policy: PullPolicy,
+    env: &Environment<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    policy: PullPolicy,
 ) -> Result<ResolvedImage, ImageError> {
-    unfinished()
+    resolve::resolve(env, reference, platform, policy)
 }
 
 /// The layers of an image, bottom first, without making sure that they are unpacked.
 ///
 /// # Errors
 /// When there is no such image.
-pub fn layers(_env: &Environment<'_>, _id: ImageId) -> Result<Vec<LayerId>, ImageError> {
-    unfinished()
+pub fn layers(env: &Environment<'_>, id: ImageId) -> Result<Vec<LayerId>, ImageError> {
+    let record = record::image(env.store, id)?.ok_or_else(|| ImageError::unknown(&id.0.short()))?;
+    Ok(record.layers.into_iter().map(|layer| layer.layer).collect())
 }
 
 /// Makes sure that all layers of an image are unpacked, and returns them, bottom first.
@@ -73,8 +89,8 @@ pub fn materialise(env: &Environment<'_>, id: ImageId) -> Result<Vec<LayerId>, I
 ///
 /// # Errors
 /// When the content of a layer cannot be had, is not what its digest says, or cannot be written.
-pub fn ensure_layers(_env: &Environment<'_>, _layers: &[LayerId]) -> Result<(), ImageError> {
-    unfinished()
+pub fn ensure_layers(env: &Environment<'_>, layers: &[LayerId]) -> Result<(), ImageError> {
+    materialise::ensure_layers(env, layers)
 }
 
 /// Gets an image from its registry, layers included, and gives it the name it was asked for by.
@@ -97,11 +113,11 @@ pub fn pull(
 /// # Errors
 /// When there is no such image, the content of a layer cannot be had, or the registry refuses.
 pub fn push(
-    _env: &Environment<'_>,
-    _reference: &Reference,
-    _options: &PushOptions,
+    env: &Environment<'_>,
+    reference: &Reference,
+    options: &PushOptions,
 ) -> Result<PushedImage, ImageError> {
-    unfinished()
+    push::push(env, reference, options)
 }
 
 /// Finds a local image by what was typed: a name, an id with or without `sha256:`, or at least four digits that
@@ -109,16 +125,16 @@ pub fn push(
 ///
 /// # Errors
 /// When there is none, or the digits fit several.
-pub fn find(_env: &Environment<'_>, _text: &str) -> Result<LocalImage, ImageError> {
-    unfinished()
+pub fn find(env: &Environment<'_>, text: &str) -> Result<LocalImage, ImageError> {
+    names::find(env, text)
 }
 
 /// Gives an image another name. Whatever had that name loses it.
 ///
 /// # Errors
 /// When there is no image `source`, or `target` has a digest.
-pub fn tag(_env: &Environment<'_>, _source: &str, _target: &Reference) -> Result<(), ImageError> {
-    unfinished()
+pub fn tag(env: &Environment<'_>, source: &str, target: &Reference) -> Result<(), ImageError> {
+    names::tag(env, source, target)
 }
 
 /// Takes a name from an image, or with an id all names; an image without names is removed. Layers go with the next
@@ -126,8 +142,8 @@ pub fn tag(_env: &Environment<'_>, _source: &str, _target: &Reference) -> Result
 ///
 /// # Errors
 /// When there is no such image, or an id has several names and `force` was not given.
-pub fn remove(_env: &Environment<'_>, _text: &str, _force: Force) -> Result<Removed, ImageError> {
-    unfinished()
+pub fn remove(env: &Environment<'_>, text: &str, force: Force) -> Result<Removed, ImageError> {
+    names::remove(env, text, force)
 }
 
 /// Whether to do what is probably not meant.
@@ -143,24 +159,24 @@ pub enum Force {
 ///
 /// # Errors
 /// When the index cannot be read.
-pub fn list(_env: &Environment<'_>) -> Result<Vec<ImageSummary>, ImageError> {
-    unfinished()
+pub fn list(env: &Environment<'_>) -> Result<Vec<ImageSummary>, ImageError> {
+    names::list(env)
 }
 
 /// What is known of an image, in the shape of `docker image inspect`: one object.
 ///
 /// # Errors
 /// When there is no such image.
-pub fn inspect(_env: &Environment<'_>, _text: &str) -> Result<serde_json::Value, ImageError> {
-    unfinished()
+pub fn inspect(env: &Environment<'_>, text: &str) -> Result<serde_json::Value, ImageError> {
+    names::inspect(env, text)
 }
 
 /// What made each layer, newest first.
 ///
 /// # Errors
 /// When there is no such image.
-pub fn history(_env: &Environment<'_>, _text: &str) -> Result<Vec<HistoryRow>, ImageError> {
-    unfinished()
+pub fn history(env: &Environment<'_>, text: &str) -> Result<Vec<HistoryRow>, ImageError> {
+    names::history(env, text)
 }
 
 /// Makes an image of one layer from the tar of a file system, compressed or not.
@@ -168,27 +184,27 @@ pub fn history(_env: &Environment<'_>, _text: &str) -> Result<Vec<HistoryRow>, I
 /// # Errors
 /// When it is no tar, is hostile, or cannot be stored.
 pub fn import(
-    _env: &Environment<'_>,
-    _tar: impl Read + Send,
-    _options: &ImportOptions,
+    env: &Environment<'_>,
+    tar: impl Read + Send,
+    options: &ImportOptions,
 ) -> Result<ImageId, ImageError> {
-    unfinished()
+    import::import(env, tar, options)
 }
 
 /// Loads every image of an archive: an OCI layout (a directory, or a tar) or a docker archive, compressed or not.
 ///
 /// # Errors
 /// When it is neither, is damaged or hostile, or cannot be stored. Nothing is named then.
-pub fn load(_env: &Environment<'_>, _path: &Path) -> Result<Vec<Loaded>, ImageError> {
-    unfinished()
+pub fn load(env: &Environment<'_>, path: &Path) -> Result<Vec<Loaded>, ImageError> {
+    load::load(env, &archive::Archive::open(env, path)?)
 }
 
 /// As [`load`], from a stream such as standard input.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_stream(_env: &Environment<'_>, _archive: impl Read + Send) -> Result<Vec<Loaded>, ImageError> {
-    unfinished()
+pub fn load_stream(env: &Environment<'_>, archive: impl Read + Send) -> Result<Vec<Loaded>, ImageError> {
+    load::load(env, &archive::Archive::spool(env, "the archive".to_owned(), archive)?)
 }
 
 /// Makes an image of a finished stage and names it. The diff IDs that are not known are computed; no blob is
@@ -197,15 +213,15 @@ pub fn load_stream(_env: &Environment<'_>, _archive: impl Read + Send) -> Result
 /// # Errors
 /// When a layer is gone, history and layers do not fit each other, or the store cannot be written.
 pub fn commit_stage(
-    _env: &Environment<'_>,
-    _stage: &StageOutput,
-    _names: &[Reference],
-    _options: &CommitOptions,
+    env: &Environment<'_>,
+    stage: &StageOutput,
+    names: &[Reference],
+    options: &CommitOptions,
 ) -> Result<ImageId, ImageError> {
-    unfinished()
+    commit::commit_stage(env, stage, names, options)
 }
 
 /// The time as images state it: RFC 3339 in UTC.
-pub fn rfc3339(_time: SystemTime) -> String {
-    String::new()
+pub fn rfc3339(time: SystemTime) -> String {
+    commit::rfc3339(time)
 }

@@ -1,0 +1,332 @@
+//! Sending an image to its registry.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use strake_oci::{Compression, Descriptor, Digest, ImageManifest, MediaType, Reference};
+use strake_registry::{BlobSource, ErrorKind, Pushed, PushedBlob, RegistryError};
+use strake_store::LayerBlob;
+
+use super::content::{self, Source};
+use super::error::ImageError;
+use super::record::{self, ImageLayer, NameRecord};
+use super::resolve;
+use super::stream::LayerStream;
+use super::transfer::Transfer;
+use super::types::{PushOptions, PushStatistics, PushedImage};
+use crate::event::{Event, TransferKind};
+use crate::request::Environment;
+
+/// How many blobs are sent at once. Compressing takes all cores for one blob already; more than a few only help with
+/// the pauses of the registry.
+const PARALLEL: usize = 3;
+
+pub(crate) fn push(
+    env: &Environment<'_>,
+    reference: &Reference,
+    options: &PushOptions,
+) -> Result<PushedImage, ImageError> {
+    if reference.digest().is_some() {
+        return Err(ImageError::Usage(format!(
+            "{reference}: only a tag can be pushed, the digest follows from the content"
+        )));
+    }
+    let name = record::name_record(env.store, reference)?
+        .ok_or_else(|| ImageError::unknown(&reference.familiar()))?;
+    let image =
+        record::image(env.store, name.image)?.ok_or_else(|| ImageError::unknown(&reference.familiar()))?;
+    let (_, config) = record::config(env.store, name.image)?;
+    let kept = resolve::kept_manifest(env, name.manifest.as_ref(), name.image)?;
+    if let Some((descriptor, ..)) = &kept
+        && is_there(env, reference, descriptor)?
+    {
+        let existed = image.layers.len() as u64 + 1;
+        let statistics = PushStatistics { existed, ..PushStatistics::default() };
+        return Ok(PushedImage { descriptor: descriptor.clone(), statistics });
+    }
+    let wanted: Vec<Option<&Descriptor>> = match &kept {
+        Some((_, _, manifest)) => manifest.layers.iter().map(Some).collect(),
+        None => vec![None; image.layers.len()],
+    };
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    for (layer, wanted) in image.layers.iter().zip(wanted) {
+        jobs.push(Job::Layer(layer, wanted));
+    }
+    let config_type =
+        kept.as_ref().map_or(MediaType::OCI_CONFIG, |(_, _, manifest)| manifest.config.media_type.as_str());
+    jobs.push(Job::Config(&config, Descriptor::of(config_type, &config)));
+    let pushed = run_all(env, reference, options, &jobs)?;
+    let statistics = count(&pushed);
+    finish(env, reference, name, kept, pushed, statistics)
+}
+
+/// Whether the tag already stands for this manifest: then everything it names is there too.
+fn is_there(env: &Environment<'_>, reference: &Reference, manifest: &Descriptor) -> Result<bool, ImageError> {
+    Ok(env.registry.head(reference)?.is_some_and(|found| found.digest == manifest.digest))
+}
+
+enum Job<'a> {
+    Layer(&'a ImageLayer, Option<&'a Descriptor>),
+    Config(&'a [u8], Descriptor),
+}
+
+fn run_all(
+    env: &Environment<'_>,
+    reference: &Reference,
+    options: &PushOptions,
+    jobs: &[Job<'_>],
+) -> Result<Vec<PushedBlob>, ImageError> {
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<(usize, Result<PushedBlob, ImageError>)>> = Mutex::default();
+    let lock = || results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let worker = || {
+        while let Some((position, job)) = {
+            let position = next.fetch_add(1, Ordering::Relaxed);
+            jobs.get(position).map(|job| (position, job))
+        } {
+            let result = if env.cancellation.is_requested() {
+                Err(ImageError::Canceled)
+            } else {
+                run(env, reference, options, job)
+            };
+            if result.is_err() {
+                next.store(jobs.len(), Ordering::Relaxed);
+            }
+            lock().push((position, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(jobs.len()) {
+            scope.spawn(worker);
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    results.sort_by_key(|(position, _)| *position);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn run(
+    env: &Environment<'_>,
+    reference: &Reference,
+    options: &PushOptions,
+    job: &Job<'_>,
+) -> Result<PushedBlob, ImageError> {
+    let pushed = match job {
+        Job::Config(bytes, descriptor) => {
+            let source = BlobSource::Bytes { bytes: bytes.to_vec(), descriptor: descriptor.clone() };
+            env.registry.push_blob(reference, source, &[], &())?
+        }
+        Job::Layer(layer, Some(wanted)) => push_known(env, reference, layer, wanted)?,
+        Job::Layer(layer, None) => push_any(env, reference, layer, options.compression)?,
+    };
+    record::put_place(env.store, reference, pushed.descriptor.digest)?;
+    Ok(pushed)
+}
+
+/// Pushes a layer in whatever form it has, preferring what costs nothing.
+fn push_any(
+    env: &Environment<'_>,
+    reference: &Reference,
+    layer: &ImageLayer,
+    compression: Compression,
+) -> Result<PushedBlob, ImageError> {
+    let directory = content::directory(env, layer.diff_id, Some(layer))?;
+    let mut blobs = content::trusted_blobs(env, layer)?;
+    // A layer that can be written anew is written the way that was asked for; of one from elsewhere any form is as
+    // good as another.
+    if directory.is_some() {
+        blobs.retain(|blob| blob.compression == compression);
+    }
+    blobs.sort_by_key(|blob| blob.compression != compression);
+    for blob in &blobs {
+        // A blob that is only kept here may be in a form that nobody asked for.
+        let is_kept = blob.compression == compression && env.store.blobs().has(&blob.digest)?;
+        if is_kept || !record::places(env.store, blob.digest)?.is_empty() {
+            match push_known(env, reference, layer, &content::describe(blob)) {
+                Ok(pushed) => return Ok(pushed),
+                Err(error) if directory.is_none() => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+    let Some(directory) = directory else {
+        return push_recompressed(env, reference, layer, compression);
+    };
+    let stream = Mutex::new(LayerStream::compressed(directory, layer.diff_id, compression));
+    push_stream(env, reference, layer, &stream, compression)
+}
+
+/// Sends a blob that is being made.
+fn push_stream(
+    env: &Environment<'_>,
+    reference: &Reference,
+    layer: &ImageLayer,
+    stream: &Mutex<LayerStream>,
+    compression: Compression,
+) -> Result<PushedBlob, ImageError> {
+    let transfer =
+        Transfer::start(env, TransferKind::Push, format!("layer {}", layer.diff_id.0.short()), None);
+    let source = BlobSource::Stream {
+        reader: Box::new(SharedReader(stream)),
+        finish: Box::new(|| {
+            let stream = stream.lock().map_err(|_| std::io::Error::other("the stream failed"))?;
+            let outcome = stream.outcome().ok_or_else(|| std::io::Error::other("the layer ended early"))?;
+            Ok(content::describe(&content::blob_of(&outcome, compression)))
+        }),
+    };
+    let pushed = env.registry.push_blob(reference, source, &[], &transfer)?;
+    let blob = LayerBlob { digest: pushed.descriptor.digest, size: pushed.descriptor.size, compression };
+    record::put_blob(env.store, layer.diff_id, &blob)?;
+    Ok(pushed)
+}
+
+/// Reading and finishing need the same stream, one after the other.
+struct SharedReader<'a>(&'a Mutex<LayerStream>);
+
+impl std::io::Read for SharedReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.lock().map_err(|_| std::io::Error::other("the stream failed"))?.read(buffer)
+    }
+}
+
+/// Pushes the very blob that is named: there already, mounted from a repository next door, from the store, or
+/// passed on from another registry without touching the disk.
+fn push_known(
+    env: &Environment<'_>,
+    reference: &Reference,
+    layer: &ImageLayer,
+    wanted: &Descriptor,
+) -> Result<PushedBlob, ImageError> {
+    let places = record::places(env.store, wanted.digest)?;
+    let is_here = env.store.blobs().has(&wanted.digest)?;
+    let next_door: Vec<Reference> =
+        places.iter().filter(|place| place.registry() == reference.registry()).cloned().collect();
+    let transfer = Transfer::start(
+        env,
+        TransferKind::Push,
+        format!("layer {}", wanted.digest.short()),
+        Some(wanted.size),
+    );
+    // Without the file this still finds or mounts what the registry has, and otherwise fails with `Local`.
+    let source =
+        BlobSource::File { path: env.store.blobs().path(&wanted.digest), descriptor: wanted.clone() };
+    match env.registry.push_blob(reference, source, &next_door, &transfer) {
+        Ok(pushed) => return Ok(PushedBlob { descriptor: wanted.clone(), ..pushed }),
+        Err(error) if is_here || error.kind != ErrorKind::Local => return Err(error.into()),
+        Err(_) => {}
+    }
+    let compression = wanted.media_type.layer_compression().unwrap_or(Compression::Gzip);
+    if let Some(directory) = content::directory(env, layer.diff_id, Some(layer))? {
+        let stream = Mutex::new(LayerStream::compressed(directory, layer.diff_id, compression));
+        let pushed = push_stream(env, reference, layer, &stream, compression)?;
+        if pushed.descriptor.digest == wanted.digest {
+            return Ok(PushedBlob { descriptor: wanted.clone(), ..pushed });
+        }
+    }
+    pass_on(env, reference, layer, wanted, &places, &transfer)
+}
+
+/// Copies a blob from one registry to another.
+fn pass_on(
+    env: &Environment<'_>,
+    reference: &Reference,
+    layer: &ImageLayer,
+    wanted: &Descriptor,
+    places: &[Reference],
+    transfer: &Transfer<'_>,
+) -> Result<PushedBlob, ImageError> {
+    let mut failure: Option<RegistryError> = None;
+    for place in places {
+        let reader = match env.registry.open_blob(place, wanted) {
+            Ok(reader) => reader,
+            Err(error) => {
+                failure = failure.or(Some(error));
+                continue;
+            }
+        };
+        let descriptor = wanted.clone();
+        // The reader fails at its end unless the content is what the descriptor says.
+        let source =
+            BlobSource::Stream { reader: Box::new(reader), finish: Box::new(move || Ok(descriptor)) };
+        return Ok(env.registry.push_blob(reference, source, &[], transfer)?);
+    }
+    Err(failure.map_or_else(
+        || ImageError::LayerGone {
+            diff_id: layer.diff_id.0.short(),
+            tried: format!("blob {} is known in no repository", wanted.digest.short()),
+        },
+        ImageError::from,
+    ))
+}
+
+/// Pushes a layer that is here in another form only: from the store's blob, compressed as asked.
+fn push_recompressed(
+    env: &Environment<'_>,
+    reference: &Reference,
+    layer: &ImageLayer,
+    compression: Compression,
+) -> Result<PushedBlob, ImageError> {
+    let blob = super::blob::store_layer(env, layer, compression)?;
+    push_known(env, reference, layer, &content::describe(&blob))
+}
+
+fn count(pushed: &[PushedBlob]) -> PushStatistics {
+    let mut statistics = PushStatistics::default();
+    for blob in pushed {
+        match blob.how {
+            Pushed::Existed => statistics.existed += 1,
+            Pushed::Mounted => statistics.mounted += 1,
+            Pushed::Uploaded => {
+                statistics.uploaded += 1;
+                statistics.uploaded_bytes += blob.descriptor.size;
+            }
+        }
+    }
+    statistics
+}
+
+type Kept = Option<(Descriptor, Vec<u8>, ImageManifest)>;
+
+/// Writes the manifest, which makes everything visible, and remembers it under the name.
+fn finish(
+    env: &Environment<'_>,
+    reference: &Reference,
+    mut name: NameRecord,
+    kept: Kept,
+    mut pushed: Vec<PushedBlob>,
+    statistics: PushStatistics,
+) -> Result<PushedImage, ImageError> {
+    let (media_type, bytes) = match kept {
+        Some((descriptor, bytes, _)) => (descriptor.media_type, bytes),
+        None => {
+            let config = pushed.pop().expect("the configuration is always the last job");
+            let layers = pushed.into_iter().map(|blob| blob.descriptor).collect();
+            (MediaType::OCI_MANIFEST.into(), ImageManifest::oci(config.descriptor, layers).to_bytes())
+        }
+    };
+    let descriptor = env.registry.push_manifest(reference, &media_type, &bytes)?;
+    debug_assert_eq!(descriptor.digest, Digest::of(&bytes), "the registry client verifies what was stored");
+    env.store.blobs().write(&bytes)?;
+    let descriptor = Descriptor { media_type, ..descriptor };
+    name.manifest = Some(descriptor.clone());
+    name.answered = Some(descriptor.digest);
+    record::put_name(env.store, reference, &name)?;
+    (env.events)(Event::Phase(format!("pushed {}", reference.familiar())));
+    Ok(PushedImage { descriptor, statistics })
+}
+
+/// A blob of a layer that lies in the store.
+pub(crate) fn find_local(
+    env: &Environment<'_>,
+    layer: &ImageLayer,
+    compression: Option<Compression>,
+) -> Result<Option<LayerBlob>, ImageError> {
+    for source in content::sources(env, layer.diff_id, Some(layer))? {
+        if let Source::Blob(blob) = source
+            && compression.is_none_or(|compression| compression == blob.compression)
+        {
+            return Ok(Some(blob));
+        }
+    }
+    Ok(None)
+}
