@@ -1,20 +1,21 @@
 //! Against Debian's docker-registry.
 
 use std::io::Write;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use strake_oci::{Descriptor, Digest, ImageManifest, MediaType, Reference};
+use strake_oci::{Descriptor, Digest, ImageManifest, MediaType, ParsedManifest, Reference};
 use strake_registry::{
     BlobSource, Client, ClientIdentity, Credential, Credentials, ErrorKind, HostTls, Pushed, RegistryConfig,
     RegistryError, Secret,
 };
 
 use crate::fake::{Fake, Reply, Request, noise};
-use crate::real_registry::{BreakingWire, Certificates, Options, RealRegistry, is_available};
+use crate::real_registry::{BreakingWire, Certificates, Options, RealRegistry, are_available, is_available};
 use crate::{client, hasty, layer};
 
 fn bytes_source(bytes: &[u8]) -> BlobSource<'static> {
@@ -83,6 +84,35 @@ fn an_image_goes_there_and_back() {
     assert!(client.delete_manifest(&name.with_digest(digest)).unwrap());
     assert_eq!(client.resolve(&name).unwrap(), None);
     assert_eq!(client.transfers().retries, 0);
+}
+
+#[test]
+fn another_client_reads_and_writes_the_same() {
+    if !is_available() || !are_available(&["/usr/bin/skopeo"]) {
+        return;
+    }
+    let registry = RealRegistry::start(&Options::default());
+    let client = client();
+    let name = registry.reference("ours:1");
+    there_and_back(&client, &name).unwrap();
+    let skopeo = |arguments: &[&str]| {
+        let output = Command::new("skopeo").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let ours = client.resolve(&name).unwrap().unwrap();
+    assert_eq!(skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]), ours.bytes);
+    let theirs = registry.reference("theirs:1");
+    let (from, to) = (format!("docker://{name}"), format!("docker://{theirs}"));
+    skopeo(&["copy", "--src-tls-verify=false", "--dest-tls-verify=false", &from, &to]);
+    // Our layer is not really gzip, so skopeo makes it so: another blob, which we read and verify.
+    let found = client.resolve(&theirs).unwrap().unwrap();
+    let ParsedManifest::Image(image) = ParsedManifest::parse(&found.bytes, None).unwrap() else {
+        panic!("skopeo wrote an index");
+    };
+    for descriptor in image.layers.iter().chain([&image.config]) {
+        client.open_blob(&theirs, descriptor).unwrap().finish().unwrap();
+    }
 }
 
 #[test]

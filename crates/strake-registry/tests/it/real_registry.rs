@@ -37,8 +37,12 @@ pub(crate) struct Options<'a> {
 /// Whether the real registry can be tested against here. What is missing is said, and is a failure where all tests
 /// must run.
 pub(crate) fn is_available() -> bool {
-    let missing: Vec<&str> =
-        [PROGRAM, "/usr/bin/openssl"].into_iter().filter(|path| !Path::new(path).exists()).collect();
+    are_available(&[PROGRAM, "/usr/bin/openssl"])
+}
+
+/// The same for any programs.
+pub(crate) fn are_available(programs: &[&str]) -> bool {
+    let missing: Vec<&str> = programs.iter().copied().filter(|path| !Path::new(path).exists()).collect();
     if missing.is_empty() {
         return true;
     }
@@ -59,8 +63,9 @@ impl RealRegistry {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let config = directory.path().join("config.yml");
             fs::write(&config, yaml(directory.path(), address, options)).unwrap();
-            let mut child = Command::new(PROGRAM)
-                .arg("serve")
+            // Ends with the test, even when the test is killed.
+            let mut child = Command::new("setpriv")
+                .args(["--pdeathsig", "KILL", PROGRAM, "serve"])
                 .arg(&config)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
