@@ -161,9 +161,22 @@ pub(crate) fn install_filter(filter: &[libc::sock_filter]) -> Result<(), Errno> 
 
 /// Gives every signal its default meaning and blocks none, as a new program expects.
 pub(crate) fn reset_signals() {
+    // All zeros is the kernel's `struct sigaction` (at most 32 bytes) for the default meaning. The C library's
+    // function refuses two signals that it uses itself, which may have come to us ignored.
+    let default = [0_u64; 4];
+    let set_size = 8;
     for signal in 1..=64 {
-        // SAFETY: `SIG_DFL` is a valid disposition; for signals that cannot be set the call fails and changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel reads the struct, which is large enough, and writes nothing. For signals that cannot be
+        // set the call fails and changes nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<libc::c_void>(),
+                set_size,
+            )
+        };
     }
     // SAFETY: the set is initialised by `sigemptyset` before it is read.
     unsafe {

@@ -21,8 +21,10 @@ pub(super) const MAX_LOWERS: usize = 500;
 const MAX_STRING: usize = 255;
 
 /// The kernel's defaults for these are build options; all four would change what the upper directory means.
+/// Redirects are neither made nor followed: `off` would still follow them on some kernels, and is refused there
+/// together with `userxattr`.
 const PLAIN: [(&str, &str); 4] =
-    [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off"), ("xino", "off")];
+    [("index", "off"), ("redirect_dir", "nofollow"), ("metacopy", "off"), ("xino", "off")];
 
 /// A stack of directories to be mounted as one.
 #[derive(Debug)]

@@ -86,13 +86,10 @@ fn make_stub(
     }
     drop(scratch.directory("stub")?);
     for directory in &directories {
-        // A mount on a file and another below it cannot both be made; the second one fails when it is placed.
-        if files.iter().any(|file| directory == file || directory.starts_with(&format!("{file}/"))) {
-            continue;
-        }
         drop(scratch.directory(&format!("stub/{directory}"))?);
         report(Trace::Stub { path: directory.clone() });
     }
+    // Where a file and a directory are wanted in one place, the mount of the file will say so.
     for file in files.iter().filter(|file| !directories.contains(*file)) {
         drop(scratch.file(&format!("stub/{file}"), b"", 0o644)?);
     }
