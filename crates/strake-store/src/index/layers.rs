@@ -82,7 +82,16 @@ impl Index {
         })
     }
 
-    /// Records how many bytes a layer takes on disk.
+    /// Layers whose size on disk nobody has counted.
+    pub(crate) fn layers_without_size(&self) -> Result<Vec<LayerId>, StoreError> {
+        let names: Vec<String> = self.read("list layers", |connection| {
+            let query = "SELECT id FROM layer WHERE size_on_disk IS NULL ORDER BY id";
+            connection.prepare_cached(query)?.query_map([], |row| row.get(0))?.collect()
+        })?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Records how many bytes layers take on disk.
     pub(crate) fn set_layer_sizes(&self, sizes: &[(LayerId, u64)]) -> Result<(), StoreError> {
         if sizes.is_empty() {
             return Ok(());
