@@ -7,6 +7,12 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
+/// Nanoseconds since the Unix epoch, for comparison with the times of files.
+pub(crate) fn now_ns() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}
+
 /// A time in seconds since the Unix epoch as image configurations write it (RFC 3339, UTC).
 pub(crate) fn rfc3339(seconds: u64) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);

@@ -1,1 +1,24 @@
-//! Signatures, cache, locks, scheduling, steps and export.
+//! Signatures, cache, locks, scheduling, steps, images and export.
+//!
+//! The engine takes a [`strake_graph::Graph`] and makes it real. It knows no frontend: what a step means to the
+//! user who wrote it is in the step's label and span, and only passes through here into events.
+
+pub mod build_context;
+mod cache;
+mod clock;
+mod error;
+mod event;
+pub mod export;
+pub mod image;
+mod lock;
+mod request;
+mod schedule;
+mod signature;
+mod step;
+
+pub use error::{BuildError, ProcessFailure, StepError, StepFailure};
+pub use event::{Event, Events, Explanation, Holder, PlannedStep, Stream, TransferId, TransferKind};
+pub use request::{BuildOutput, BuildRequest, Cancellation, ContextSource, Environment, Secret, StageOutput};
+pub use schedule::build;
+pub use signature::Signature;
+pub use step::copy;

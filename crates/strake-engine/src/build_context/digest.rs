@@ -77,11 +77,11 @@ impl SourceTree {
     }
 
     fn read(&self, entry: &Entry, buffer: &mut Vec<u8>) -> Result<FileDigest, SourceError> {
-        let file = open_file_beneath(self.root.as_fd(), &entry.path).map(std::fs::File::from)
+        let file = open_file_beneath(self.root.as_fd(), &entry.path)
+            .map(std::fs::File::from)
             .map_err(SourceError::sys("open", &entry.path))?;
         check_unchanged(entry, &file)?;
-        let digest = read_hashed(&file, buffer, |_| Ok(()))
-            .map_err(SourceError::io("read", &entry.path))?;
+        let digest = read_hashed(&file, buffer, |_| Ok(())).map_err(SourceError::io("read", &entry.path))?;
         check_unchanged(entry, &file)?;
         Ok(digest)
     }

@@ -119,7 +119,10 @@ pub enum SourceError {
         source: io::Error,
     },
     /// A file was not the same before and after it was read.
-    #[error("read {}: the file changed while it was being read; let the writer finish and build again", shown(path))]
+    #[error(
+        "read {}: the file changed while it was being read; let the writer finish and build again",
+        shown(path)
+    )]
     Changed {
         /// The path below the root of the tree.
         path: Vec<u8>,
@@ -137,7 +140,11 @@ pub(crate) fn shown(path: &[u8]) -> String {
     let mut text = String::new();
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if character.is_control() { text.extend(character.escape_default()) } else { text.push(character) }
+            if character.is_control() {
+                text.extend(character.escape_default())
+            } else {
+                text.push(character)
+            }
         }
         chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
     }
@@ -251,8 +258,9 @@ impl SourceTree {
         }
         let is_before = |entry: &Entry| by_components(&entry.path, directory).is_le();
         let start = self.entries.partition_point(is_before);
-        let inside =
-            |entry: &Entry| entry.path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'));
+        let inside = |entry: &Entry| {
+            entry.path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
+        };
         start..start + self.entries[start..].partition_point(inside)
     }
 }

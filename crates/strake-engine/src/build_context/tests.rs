@@ -49,7 +49,10 @@ fn found(tree: &SourceTree, pattern: &str) -> Vec<String> {
 #[test]
 fn only_what_patterns_reach_is_scanned() {
     let dir = Dir::with(&["a/x", "a/y/z", "a-b/q", "b/x", "c.txt", "d.txt"]);
-    assert_eq!(paths(&dir.scan("", &["."])), ["a", "a/x", "a/y", "a/y/z", "a-b", "a-b/q", "b", "b/x", "c.txt", "d.txt"]);
+    assert_eq!(
+        paths(&dir.scan("", &["."])),
+        ["a", "a/x", "a/y", "a/y/z", "a-b", "a-b/q", "b", "b/x", "c.txt", "d.txt"]
+    );
     assert_eq!(paths(&dir.scan("", &["a/y"])), ["a", "a/y", "a/y/z"]);
     assert_eq!(paths(&dir.scan("", &["*.txt"])), ["c.txt", "d.txt"]);
     assert_eq!(paths(&dir.scan("", &["*/x"])), ["a", "a/x", "a-b", "b", "b/x"]);
@@ -124,11 +127,13 @@ fn names_are_bytes_and_paths_may_be_deep() {
     let name = std::ffi::OsStr::from_bytes(b"\xff\xfe\n");
     fs::write(dir.0.path().join(name), "x").unwrap();
     fs::write(dir.path(&"n".repeat(255)), "y").unwrap();
-    let mut folder = rustix::fs::open(dir.0.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    let mut folder =
+        rustix::fs::open(dir.0.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
     for _ in 0..60 {
         let name = "d".repeat(200);
         rustix::fs::mkdirat(&folder, &name, rustix::fs::Mode::RWXU).unwrap();
-        folder = rustix::fs::openat(&folder, &name, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        folder =
+            rustix::fs::openat(&folder, &name, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
     }
     let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
     rustix::fs::openat(&folder, "deep", flags, rustix::fs::Mode::RUSR).unwrap();

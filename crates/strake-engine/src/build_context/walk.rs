@@ -113,7 +113,10 @@ impl<'a> Walk<'a> {
         let selected = folder.selected || self.wanted.iter().any(|glob| glob.matches_or_parent(path));
         let reachable = selected || self.wanted.iter().any(|glob| glob.may_match_below(path));
         // What only leads to something wanted is a directory, or a link that stands for one.
-        if !reachable || (!selected && !matches!(file_type, FileType::Directory | FileType::Symlink | FileType::Unknown)) {
+        if !reachable
+            || (!selected
+                && !matches!(file_type, FileType::Directory | FileType::Symlink | FileType::Unknown))
+        {
             return None;
         }
         let ignore = &self.tree.ignore;

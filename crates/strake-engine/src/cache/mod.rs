@@ -123,7 +123,10 @@ impl<'a> LocalCache<'a> {
     }
 
     /// The signature that was built or used last at a place, with its record if that is still there.
-    pub(crate) fn latest(&self, place: Place) -> Result<Option<(Signature, Option<CacheRecord>)>, StoreError> {
+    pub(crate) fn latest(
+        &self,
+        place: Place,
+    ) -> Result<Option<(Signature, Option<CacheRecord>)>, StoreError> {
         let Some(document) = self.index.get(PLACE, &place.0.hex())? else {
             return Ok(None);
         };

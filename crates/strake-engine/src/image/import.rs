@@ -19,7 +19,7 @@ pub(crate) fn import(
     options: &ImportOptions,
 ) -> Result<ImageId, ImageError> {
     let tar = open_compressed(tar, "the tar to import")?;
-    let layer = env.store.prepare_layer(&[])?;
+    let layer = env.store.prepare_layer()?;
     let limits = UnpackOptions::default();
     let apply_options = ApplyOptions {
         flavour: env.store.flavour(),

@@ -47,8 +47,12 @@ pub(crate) enum Attempt {
 impl FileLocks {
     /// How long a waiter sleeps between two attempts: at first as long as a short step takes, later long enough not
     /// to be noticed among a hundred waiters.
-    const PAUSES: [Duration; 4] =
-        [Duration::from_millis(2), Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(50)];
+    const PAUSES: [Duration; 4] = [
+        Duration::from_millis(2),
+        Duration::from_millis(5),
+        Duration::from_millis(20),
+        Duration::from_millis(50),
+    ];
 
     pub(crate) fn new(directory: PathBuf) -> Self {
         Self { directory }

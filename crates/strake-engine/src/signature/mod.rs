@@ -98,7 +98,10 @@ mod tests {
     #[test]
     fn a_signature_is_golden() {
         let parts = [Part::new("kind", "run"), Part::new("command", "true")];
-        assert_eq!(Signature::of(&parts).to_string(), "94c4a9f476337ff1ca77d8ffd58b534fd6bc08b30cb1291210d32772c9b072ff");
+        assert_eq!(
+            Signature::of(&parts).to_string(),
+            "94c4a9f476337ff1ca77d8ffd58b534fd6bc08b30cb1291210d32772c9b072ff"
+        );
     }
 
     #[test]

@@ -73,7 +73,9 @@ fn run_parts(op: &RunOp, inputs: &StepInputs, parts: &mut Vec<Part>) {
     if let Some(network) = op.network.or(inputs.network) {
         parts.push(Part::new("network", network_name(network)));
     }
-    parts.extend(inputs.hosts.iter().map(|host| Part::new(format!("host {}", host.name), host.address.clone())));
+    parts.extend(
+        inputs.hosts.iter().map(|host| Part::new(format!("host {}", host.name), host.address.clone())),
+    );
     for (index, mount) in op.mounts.iter().enumerate() {
         parts.push(Part::new(format!("mount {}", mount.target), mount_value(mount, index, inputs)));
     }

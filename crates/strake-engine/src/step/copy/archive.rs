@@ -13,8 +13,8 @@ use strake_store::compress::{Codec, decoder, detect};
 use strake_store::tar::{ApplyOptions, Whiteouts, apply};
 use strake_store::{Flavour, RootDir, TarError};
 
-use super::plan::{CopyPlan, Source};
 use super::CopyError;
+use super::plan::{CopyPlan, Source};
 use crate::build_context::{Entry, EntryKind, SourceError, SourceTree, open_file_beneath, shown};
 
 /// Limits of one archive: no image is near them, and a bomb is stopped.
@@ -64,7 +64,8 @@ fn unpack(
     };
     let name = format!("archive-{}-{}", place.0, place.1);
     let directory = scratch.join(name);
-    rustix::fs::mkdir(&directory, Mode::RWXU).map_err(CopyError::sys("make a place to unpack", &entry.path))?;
+    rustix::fs::mkdir(&directory, Mode::RWXU)
+        .map_err(CopyError::sys("make a place to unpack", &entry.path))?;
     let reader = decoder(file, codec).map_err(SourceError::io("decompress", &entry.path))?;
     let options = ApplyOptions {
         // No opaque directories are made when whiteouts are plain names, so the flavour does not matter.
@@ -79,9 +80,13 @@ fn unpack(
             "it is a hard link to `{}`, which the archive does not hold",
             shown(&target.clone().into_os_string().into_vec())
         );
-        return Err(failed(TarError::Entry { path: shown(&link.clone().into_os_string().into_vec()), problem }));
+        return Err(failed(TarError::Entry {
+            path: shown(&link.clone().into_os_string().into_vec()),
+            problem,
+        }));
     }
-    let root = RootDir::open(&directory).map_err(CopyError::io("open what was unpacked from", &entry.path))?;
+    let root =
+        RootDir::open(&directory).map_err(CopyError::io("open what was unpacked from", &entry.path))?;
     let tree = SourceTree::of_stage_root(root, &[Glob::literal(b"")])?;
     let implicit = applied.implicit_dirs.into_iter().map(|path| path.into_os_string().into_vec()).collect();
     Ok(Some(Unpacked { place, tree, implicit }))
@@ -95,7 +100,8 @@ fn archive_codec(file: &mut File) -> io::Result<Option<Codec>> {
     file.rewind()?;
     let mut block = [0; BLOCK];
     // What cannot be decompressed is not an archive but a file, as docker sees it.
-    let count = decoder(file.try_clone()?, codec).and_then(|reader| read_up_to(reader, &mut block)).unwrap_or(0);
+    let count =
+        decoder(file.try_clone()?, codec).and_then(|reader| read_up_to(reader, &mut block)).unwrap_or(0);
     file.rewind()?;
     Ok((count == BLOCK && is_tar_header(&block)).then_some(codec))
 }
@@ -112,7 +118,8 @@ fn read_up_to(reader: impl Read, buffer: &mut [u8; BLOCK]) -> io::Result<usize> 
 fn is_tar_header(block: &[u8; BLOCK]) -> bool {
     let field = block[148..156].iter().copied().skip_while(|byte| *byte == b' ');
     let digits: Vec<u8> = field.take_while(|byte| (b'0'..=b'7').contains(byte)).collect();
-    let Some(expected) = std::str::from_utf8(&digits).ok().and_then(|text| i64::from_str_radix(text, 8).ok()) else {
+    let Some(expected) = std::str::from_utf8(&digits).ok().and_then(|text| i64::from_str_radix(text, 8).ok())
+    else {
         return false;
     };
     let counted = |index: usize| if (148..156).contains(&index) { b' ' } else { block[index] };

@@ -94,7 +94,11 @@ enum State {
 }
 
 impl<'a> Layout<'a> {
-    pub(crate) fn new(below: Option<&'a RootDir>, owner: Option<Owner>, chmod: Option<&'a ModeChange>) -> Self {
+    pub(crate) fn new(
+        below: Option<&'a RootDir>,
+        owner: Option<Owner>,
+        chmod: Option<&'a ModeChange>,
+    ) -> Self {
         let (attributes, below_root) = match below {
             Some(_) => (DirAttributes::Below, Below::Unread),
             None => (DirAttributes::New { mode: 0o755, owner: Owner::default() }, Below::Nothing),
@@ -120,7 +124,14 @@ impl<'a> Layout<'a> {
         }
     }
 
-    pub(super) fn leaf(&self, content: Content<'a>, mode: u32, uid: u32, gid: u32, is_link: bool) -> Leaf<'a> {
+    pub(super) fn leaf(
+        &self,
+        content: Content<'a>,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        is_link: bool,
+    ) -> Leaf<'a> {
         let mode = if is_link { mode } else { mode::changed(self.chmod, mode, false) };
         Leaf { content, mode, owner: self.owner.unwrap_or(Owner { uid, gid }), link: None, adopt: false }
     }
@@ -209,7 +220,9 @@ impl<'a> Layout<'a> {
                 self.by_path.insert(path, index);
                 index
             }
-            (State::Other, Conflict::Replace | Conflict::Follow) if !self.dirs[parent].leaves.contains_key(name) => {
+            (State::Other, Conflict::Replace | Conflict::Follow)
+                if !self.dirs[parent].leaves.contains_key(name) =>
+            {
                 self.push(path, attributes, Below::Nothing)
             }
             (State::Other, _) => {
@@ -235,7 +248,8 @@ impl<'a> Layout<'a> {
         check_name(&path)?;
         check_leaf(&path, &leaf)?;
         let planned = self.by_path.contains_key(&path);
-        if planned || (conflict == Conflict::Refuse && self.state(parent, &name, &path)? == State::Directory) {
+        if planned || (conflict == Conflict::Refuse && self.state(parent, &name, &path)? == State::Directory)
+        {
             return Err(destination(&path, "a file cannot replace the directory that is there"));
         }
         self.dirs[parent].leaves.insert(name, leaf);
@@ -314,7 +328,10 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 fn check_name(path: &[u8]) -> Result<(), CopyError> {
     let (_, name) = split(path);
     if name.starts_with(b".wh.") {
-        return Err(destination(path, "names that begin with `.wh.` mean deletion in a layer and cannot be stored"));
+        return Err(destination(
+            path,
+            "names that begin with `.wh.` mean deletion in a layer and cannot be stored",
+        ));
     }
     if name.is_empty() {
         return Err(destination(path, "the root of the image is a directory and stays one"));
@@ -326,7 +343,10 @@ fn check_leaf(path: &[u8], leaf: &Leaf<'_>) -> Result<(), CopyError> {
     if let Content::Entry { tree, index } = leaf.content
         && tree.entries()[index].kind == (EntryKind::CharDevice { rdev: 0 })
     {
-        return Err(destination(path, "a character device 0:0 means deletion in a layer and cannot be stored"));
+        return Err(destination(
+            path,
+            "a character device 0:0 means deletion in a layer and cannot be stored",
+        ));
     }
     Ok(())
 }

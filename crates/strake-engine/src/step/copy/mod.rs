@@ -34,10 +34,10 @@ use strake_store::{RootDir, TarError};
 
 use crate::build_context::{SourceError, shown};
 
-pub use listing::{Change, ChangeKind, LayerFiles, Listed, ListedKind, Listing, ListingError};
-pub use plan::{CopyPlan, selection_key};
 pub(crate) use layout::Layout;
+pub use listing::{Change, ChangeKind, LayerFiles, Listed, ListedKind, Listing, ListingError};
 pub(crate) use owner::{Owner, user_owner};
+pub use plan::{CopyPlan, selection_key};
 pub(crate) use write::write_layer;
 
 /// Where a copy goes.

@@ -81,7 +81,10 @@ mod tests {
         assert_eq!(symbolic(&[execute, read], 0o600, false), 0o644);
         assert_eq!(symbolic(&[execute, read], 0o700, false), 0o755);
         assert_eq!(symbolic(&[execute, read], 0o600, true), 0o755);
-        assert_eq!(symbolic(&[ModeClause { copy_from: Some('u'), ..clause(GROUP, '=', 0) }], 0o750, false), 0o770);
+        assert_eq!(
+            symbolic(&[ModeClause { copy_from: Some('u'), ..clause(GROUP, '=', 0) }], 0o750, false),
+            0o770
+        );
         assert_eq!(symbolic(&[ModeClause { set_id: true, ..clause(USER, '+', 0) }], 0o755, false), 0o4755);
         assert_eq!(symbolic(&[ModeClause { sticky: true, ..clause(all, '+', 0) }], 0o755, true), 0o1755);
         assert_eq!(symbolic(&[clause(all, '=', 5)], 0o2700, true), 0o2555);

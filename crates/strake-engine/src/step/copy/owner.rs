@@ -38,7 +38,9 @@ fn database(below: Option<&RootDir>, path: &str) -> Result<Vec<u8>, String> {
     let Some(below) = below else { return Ok(Vec::new()) };
     match below.read_bounded(Path::new(path), MAX_DATABASE) {
         Ok(bytes) => Ok(bytes),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
         Err(error) => Err(format!("read /{path} of the image: {error}")),
     }
 }

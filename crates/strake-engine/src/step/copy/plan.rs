@@ -53,7 +53,10 @@ impl CopyPlan {
     ///
     /// # Panics
     /// When a step's tree is missing.
-    pub fn resolve(sources: &[CopySource], trees: &BTreeMap<StepId, Arc<SourceTree>>) -> Result<Self, CopyError> {
+    pub fn resolve(
+        sources: &[CopySource],
+        trees: &BTreeMap<StepId, Arc<SourceTree>>,
+    ) -> Result<Self, CopyError> {
         let mut plan = Self { sources: Vec::with_capacity(sources.len()) };
         let mut empty = None;
         for source in sources {
@@ -140,7 +143,8 @@ impl CopyPlan {
                 }
                 Source::Files { tree, found, .. } => {
                     for (found_index, found) in found.iter().enumerate() {
-                        let archive = archives.iter().find(|archive| archive.place == (source_index, found_index));
+                        let archive =
+                            archives.iter().find(|archive| archive.place == (source_index, found_index));
                         place_found(layout, &destination, tree, found, archive)?;
                     }
                 }

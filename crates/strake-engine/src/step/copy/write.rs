@@ -17,7 +17,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 use strake_store::root_dir::{EntryType, Metadata};
 
@@ -148,7 +150,8 @@ impl Writer<'_> {
     fn make_dir(&self, dir: &LayerDir<'_>) -> Result<(), CopyError> {
         let (parent, name) = split(&dir.path);
         let failed = || CopyError::sys("make directory", &dir.path);
-        let parent = open_beneath(self.upper.as_fd(), parent, OFlags::PATH | OFlags::DIRECTORY).map_err(|error| failed()(error))?;
+        let parent = open_beneath(self.upper.as_fd(), parent, OFlags::PATH | OFlags::DIRECTORY)
+            .map_err(|error| failed()(error))?;
         rustix::fs::mkdirat(parent, OsStr::from_bytes(name), Mode::RWXU).map_err(failed())
     }
 
@@ -212,8 +215,8 @@ impl Writer<'_> {
         let mut written = Written::default();
         let mut firsts: Option<HashMap<&[u8], &LayerDir<'_>>> = None;
         for dir in layout.dirs.iter().filter(has_links) {
-            let dirs = firsts
-                .get_or_insert_with(|| layout.dirs.iter().map(|dir| (&dir.path[..], dir)).collect());
+            let dirs =
+                firsts.get_or_insert_with(|| layout.dirs.iter().map(|dir| (&dir.path[..], dir)).collect());
             let into = open_beneath(self.upper.as_fd(), &dir.path, OFlags::PATH | OFlags::DIRECTORY)
                 .map_err(CopyError::sys("open directory", &dir.path))?;
             let mut sources = OpenSources::default();
@@ -253,7 +256,8 @@ impl Writer<'_> {
             (DirAttributes::Below, None) => Ok(()),
             (DirAttributes::Below, Some(below)) => {
                 let metadata = below.stat(path).map_err(CopyError::io("stat", &dir.path))?;
-                let xattrs = below.xattrs(path).map_err(CopyError::io("read the attributes of", &dir.path))?;
+                let xattrs =
+                    below.xattrs(path).map_err(CopyError::io("read the attributes of", &dir.path))?;
                 let owner = Owner { uid: metadata.uid, gid: metadata.gid };
                 set_owner_and_mode(&directory, owner, metadata.mode).map_err(failed())?;
                 set_xattrs(&directory, &xattrs).map_err(failed())?;
@@ -264,7 +268,8 @@ impl Writer<'_> {
 }
 
 fn is_same_file(one: &Leaf<'_>, other: &Leaf<'_>) -> bool {
-    let (Content::Entry { tree: a, index: i }, Content::Entry { tree: b, index: j }) = (one.content, other.content)
+    let (Content::Entry { tree: a, index: i }, Content::Entry { tree: b, index: j }) =
+        (one.content, other.content)
     else {
         return false;
     };
@@ -349,9 +354,8 @@ impl<'a> New<'_, 'a> {
     ) -> Result<(), CopyError> {
         let entry = &tree.entries()[index];
         let (_, name) = split(&entry.path);
-        let source = open_file_beneath(from, name)
-            .map(File::from)
-            .map_err(SourceError::sys("open", &entry.path))?;
+        let source =
+            open_file_beneath(from, name).map(File::from).map_err(SourceError::sys("open", &entry.path))?;
         let is_file = sys_stat(&source).is_ok_and(|metadata| metadata.entry_type == EntryType::File);
         let changed = || SourceError::Changed { path: entry.path.clone() };
         if !is_file {
@@ -385,7 +389,8 @@ impl<'a> New<'_, 'a> {
     }
 
     fn make_node(&self, file_type: FileType, rdev: u64) -> Result<(), CopyError> {
-        rustix::fs::mknodat(self.into, self.name(), file_type, Mode::RUSR, rdev).map_err(self.sys("make the device or pipe"))
+        rustix::fs::mknodat(self.into, self.name(), file_type, Mode::RUSR, rdev)
+            .map_err(self.sys("make the device or pipe"))
     }
 
     /// Attributes of what cannot be opened without consequences.

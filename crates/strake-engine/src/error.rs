@@ -1,0 +1,129 @@
+use std::path::PathBuf;
+
+use strake_exec::{ExecError, ExitStatus};
+use strake_graph::{Span, StepId};
+use strake_store::StoreError;
+
+use crate::image::ImageError;
+use crate::lock::LockError;
+use crate::step::copy::CopyError;
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The process of a `RUN` failed.
+    #[error("{}", .0)]
+    Failed(Box<StepFailure>),
+    /// A step could not be carried out.
+    #[error("{label}: {source}")]
+    Step {
+        /// The step.
+        step: StepId,
+        /// The instruction.
+        label: String,
+        /// Where it stands.
+        span: Span,
+        /// What went wrong.
+        #[source]
+        source: Box<StepError>,
+    },
+    /// Somebody stopped the build.
+    #[error("the build was stopped")]
+    Cancelled,
+    /// What was found in the cache was removed by somebody else, again and again.
+    #[error("cached results are being removed while the build uses them")]
+    Pruned,
+    /// The local store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The process of a `RUN` ran and failed.
+#[derive(Debug, thiserror::Error)]
+#[error("process {command:?} {}", ending(*.exit))]
+pub struct StepFailure {
+    /// The step.
+    pub step: StepId,
+    /// The instruction.
+    pub label: String,
+    /// The stage.
+    pub stage: String,
+    /// Where the instruction stands.
+    pub span: Span,
+    /// What was run, in words.
+    pub command: String,
+    /// How it ended.
+    pub exit: ExitStatus,
+    /// The file with its complete output.
+    pub log: PathBuf,
+    /// The last of its output, at most 16 KiB.
+    pub tail: Vec<u8>,
+}
+
+fn ending(exit: ExitStatus) -> String {
+    match exit {
+        ExitStatus::Exited(code) => format!("did not complete successfully: exit code {code}"),
+        ExitStatus::Signaled(signal) => format!("was killed by signal {signal}"),
+    }
+}
+
+/// Why a step could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The container.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// The files to copy.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// An image.
+    #[error(transparent)]
+    Image(Box<ImageError>),
+    /// The local store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A secret that must be there is not.
+    #[error("secret `{0}` was not given (--secret id={0},src=FILE)")]
+    Secret(String),
+    /// A build context that was not given.
+    #[error("build context `{0}` was not given")]
+    Context(String),
+    /// A file of the engine's own.
+    #[error("{what} {path}: {source}")]
+    File {
+        /// What was being done.
+        what: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What the step stands on was removed by somebody else meanwhile.
+    #[error("the result of an earlier step was removed meanwhile")]
+    Pruned,
+    /// The build was stopped meanwhile.
+    #[error("stopped")]
+    Cancelled,
+    /// The process ran and failed; becomes [`BuildError::Failed`].
+    #[error("{}", .0.command)]
+    Process(Box<ProcessFailure>),
+}
+
+impl From<ImageError> for StepError {
+    fn from(error: ImageError) -> Self {
+        Self::Image(Box::new(error))
+    }
+}
+
+/// What a failed process leaves behind.
+#[derive(Debug)]
+pub struct ProcessFailure {
+    pub(crate) command: String,
+    pub(crate) exit: ExitStatus,
+    pub(crate) log: PathBuf,
+    pub(crate) tail: Vec<u8>,
+}

@@ -1,0 +1,310 @@
+//! One loop owns all state and reads one channel.
+//!
+//! A step goes through *waiting* (for its inputs), *looking* (its signature is computed and looked up), and on a miss
+//! *queued* (for one of the request's slots) and *running*. Looking is done in the loop itself when it needs no files
+//! to be read: a build with nothing to do starts no thread for its `RUN` steps at all. Everything else happens on
+//! scoped worker threads that answer through the channel; nothing is spawned and forgotten.
+//!
+//! ```text
+//! waiting ──inputs done──▶ looking ──hit──────────────────────────────▶ done
+//!                             └─miss──▶ queued ──slot──▶ running ──────▶ done | failed
+//!                                          ▲                │ lock busy: gives its slot back, waits,
+//!                                          └── wants slot ──┘ looks again when it has the lock
+//! ```
+//!
+//! The slot of a step that waits for another process is free for others, so waiting never blocks work. A lock is held
+//! only by a step that runs or is about to, and a running step waits for nobody: there is no cycle to deadlock on.
+//!
+//! The first failure stops new work; steps that run are left to finish, so that what they made is kept. Cancelling
+//! kills them.
+
+mod plan;
+mod worker;
+
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::thread::Scope;
+use strake_graph::{Op, StepId};
+use strake_oci::HistoryEntry;
+
+use crate::error::{BuildError, StepError, StepFailure};
+use crate::event::{Event, Explanation};
+use crate::request::{BuildOutput, BuildRequest, Environment, StageOutput};
+use crate::step::{Build, Looked, Miss, Resolved};
+use plan::Plan;
+
+/// Builds what the request's targets need.
+///
+/// # Errors
+/// The first failure of a step, or [`BuildError::Cancelled`]. Whatever was finished by then is kept for the next
+/// build.
+pub fn build(request: &BuildRequest, environment: &Environment<'_>) -> Result<BuildOutput, BuildError> {
+    // A collection running beside may take an old result between our finding it and our saying that it is used.
+    // What we found is marked as used before anything stands on it, so the second try can only lose to another one.
+    const TRIES: usize = 5;
+    for _ in 1..TRIES {
+        match build_once(request, environment) {
+            Err(BuildError::Step { source, .. }) if matches!(*source, StepError::Pruned) => {}
+            Err(BuildError::Pruned) => {}
+            other => return other,
+        }
+    }
+    build_once(request, environment)
+}
+
+fn build_once(request: &BuildRequest, environment: &Environment<'_>) -> Result<BuildOutput, BuildError> {
+    let plan = Plan::new(request, environment)?;
+    (environment.events)(Event::Planned(plan.shown(&request.graph)));
+    let build = Build::new(request, environment, plan.numbers());
+    let resolved = std::thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        let mut state = Loop {
+            build: &build,
+            plan,
+            scope,
+            sender,
+            slots: request.jobs.get(),
+            queue: Vec::new(),
+            parked: Vec::new(),
+            looking: 0,
+            running: 0,
+            failure: None,
+        };
+        state.run(&receiver)
+    });
+    build.save_contexts();
+    let resolved = resolved?;
+    if !build.remember_used(&resolved)? {
+        return Err(BuildError::Pruned);
+    }
+    let stages = request.graph.targets().iter().map(|target| stage_output(request, *target, &resolved));
+    Ok(BuildOutput { stages: stages.collect() })
+}
+
+/// What workers tell the loop.
+pub(crate) enum Message {
+    /// A step was looked up.
+    Looked(StepId, Result<Looked, StepError>),
+    /// A running step waits for another process and gave its slot back.
+    Parked,
+    /// A step that waited has its lock now and wants a slot again. Answered with whether it may go on.
+    WantsSlot(StepId, SyncSender<bool>),
+    /// A step that ran, or found its result after waiting.
+    Finished { step: StepId, held_slot: bool, result: Result<Resolved, StepError> },
+}
+
+struct Loop<'scope, 'env> {
+    build: &'env Build<'env>,
+    plan: Plan,
+    scope: &'scope Scope<'scope, 'env>,
+    sender: Sender<Message>,
+    slots: usize,
+    queue: Vec<(StepId, Miss)>,
+    parked: Vec<(StepId, SyncSender<bool>)>,
+    looking: usize,
+    /// Threads that run or wait for a lock.
+    running: usize,
+    failure: Option<BuildError>,
+}
+
+impl<'scope, 'env> Loop<'scope, 'env> {
+    fn run(&mut self, messages: &Receiver<Message>) -> Result<Vec<Option<Resolved>>, BuildError> {
+        loop {
+            self.start_what_can_start();
+            if self.looking + self.running == 0 {
+                break;
+            }
+            // The sender lives in `self`, so the channel cannot be closed.
+            let message = messages.recv().expect("the loop itself holds a sender");
+            self.apply(message);
+        }
+        match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(self.plan.take_results()),
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.failure.is_some() || self.build.environment.cancellation.is_requested()
+    }
+
+    fn start_what_can_start(&mut self) {
+        while !self.stopped() {
+            let Some(step) = self.plan.next_ready() else { break };
+            self.look(step);
+        }
+        if self.stopped() {
+            self.stop();
+        }
+        while self.slots > 0 && !self.stopped() {
+            if let Some((step, answer)) = self.parked.pop() {
+                if answer.send(true).is_ok() {
+                    self.slots -= 1;
+                    self.build.event(Event::StepStarted(step));
+                }
+                continue;
+            }
+            let Some(next) = self.plan.most_urgent(self.queue.iter().map(|(step, _)| *step)) else { break };
+            let (step, miss) = self.queue.swap_remove(next);
+            self.start(step, miss);
+        }
+    }
+
+    /// Nothing new is started; whoever waits for a slot is sent home.
+    fn stop(&mut self) {
+        if self.failure.is_none() {
+            self.failure = Some(BuildError::Cancelled);
+        }
+        for (step, _) in self.queue.drain(..) {
+            self.build.event(Event::StepCanceled(step));
+        }
+        for (_, answer) in self.parked.drain(..) {
+            // The waiter may have given up by itself.
+            let _ = answer.send(false);
+        }
+    }
+
+    fn look(&mut self, step: StepId) {
+        let inputs = self.plan.inputs_of(step);
+        if !self.build.must_read_files(step) {
+            let looked = self.build.look(step, &inputs);
+            return self.looked(step, looked);
+        }
+        let (build, sender) = (self.build, self.sender.clone());
+        self.looking += 1;
+        self.scope.spawn(move || {
+            let looked = build.look(step, &inputs);
+            // Only fails when the loop is gone, and then nobody asks.
+            let _ = sender.send(Message::Looked(step, looked));
+        });
+    }
+
+    fn start(&mut self, step: StepId, miss: Miss) {
+        self.slots -= 1;
+        self.running += 1;
+        self.build.event(Event::StepStarted(step));
+        let (build, sender) = (self.build, self.sender.clone());
+        let inputs = self.plan.inputs_of(step);
+        self.scope.spawn(move || worker::run(build, step, &inputs, miss, &sender));
+    }
+
+    fn apply(&mut self, message: Message) {
+        match message {
+            Message::Looked(step, looked) => {
+                self.looking -= 1;
+                self.looked(step, looked);
+            }
+            Message::Parked => self.slots += 1,
+            Message::WantsSlot(step, answer) => self.parked.push((step, answer)),
+            Message::Finished { step, held_slot, result } => {
+                self.running -= 1;
+                self.slots += usize::from(held_slot);
+                match result {
+                    Ok(resolved) => self.done(step, resolved),
+                    Err(error) => self.failed(step, error),
+                }
+            }
+        }
+    }
+
+    fn looked(&mut self, step: StepId, looked: Result<Looked, StepError>) {
+        match looked {
+            Ok(Looked::Hit(resolved)) => {
+                let built = resolved.built;
+                if self.build.is_shown(step) {
+                    self.build.event(Event::StepCached(step));
+                }
+                if self.build.request.explain && self.build.is_shown(step) {
+                    self.build.event(Event::StepExplained(step, Explanation::Hit { built }));
+                }
+                self.done(step, resolved);
+            }
+            Ok(Looked::Miss(miss)) => {
+                if self.build.request.explain {
+                    let explanation = self.build.explain(step, &miss);
+                    self.build.event(Event::StepExplained(step, explanation));
+                }
+                self.queue.push((step, miss));
+            }
+            Err(error) => self.failed(step, error),
+        }
+    }
+
+    fn done(&mut self, step: StepId, resolved: Resolved) {
+        self.plan.done(step, resolved);
+    }
+
+    fn failed(&mut self, id: StepId, error: StepError) {
+        if matches!(error, StepError::Cancelled) {
+            self.build.event(Event::StepCanceled(id));
+            return;
+        }
+        self.build.event(Event::StepFailed(id, error.to_string()));
+        let step = self.build.request.graph.step(id);
+        let (label, span) = (step.label.clone(), step.span);
+        let error = match error {
+            StepError::Process(failure) => BuildError::Failed(Box::new(StepFailure {
+                step: id,
+                label,
+                stage: step.stage.clone(),
+                span,
+                command: failure.command,
+                exit: failure.exit,
+                log: failure.log,
+                tail: failure.tail,
+            })),
+            other => BuildError::Step { step: id, label, span, source: Box::new(other) },
+        };
+        self.build.stop_waiting();
+        // Later failures were started before the first one was known; the first is the one to tell.
+        self.failure.get_or_insert(error);
+    }
+}
+
+fn stage_output(
+    request: &BuildRequest,
+    target: strake_graph::StageId,
+    resolved: &[Option<Resolved>],
+) -> StageOutput {
+    let stage = request.graph.stage(target);
+    let result_of = |step: StepId| resolved[step.index()].as_ref().expect("a target's steps are all done");
+    let result = result_of(stage.result);
+    let mut config = strake_oci::ImageConfig::empty(&stage.platform);
+    config.config = stage.config.clone();
+    config.author = stage.author.clone();
+    // An instruction that makes no layer is as old as the layer below it, so that the same build from the cache has
+    // the same image ID on every run.
+    let mut created: Option<String> = None;
+    for entry in &stage.history {
+        match entry {
+            strake_graph::History::Inherited(entry) => {
+                created = entry.created.clone().or(created);
+                config.history.push(entry.clone());
+            }
+            strake_graph::History::Instruction { created_by, step } => {
+                if let Some(step) = step {
+                    let built = result_of(*step).built;
+                    created = Some(crate::clock::rfc3339(built));
+                }
+                config.history.push(HistoryEntry {
+                    created: created.clone(),
+                    created_by: Some(created_by.clone()),
+                    author: stage.author.clone(),
+                    comment: None,
+                    empty_layer: step.is_none(),
+                });
+            }
+        }
+    }
+    config.created = created;
+    StageOutput {
+        name: stage.name.clone(),
+        signature: result.signature,
+        layers: result.layers.clone(),
+        config,
+    }
+}
+
+/// Whether a step makes a layer of its own.
+pub(crate) fn makes_layer(op: &Op) -> bool {
+    matches!(op, Op::Run(_) | Op::Copy(_) | Op::MakeDir(_))
+}

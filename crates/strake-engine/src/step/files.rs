@@ -1,0 +1,436 @@
+//! Which files a step takes from its inputs, and how a copy puts them into a layer.
+//!
+//! A build context is scanned once per build, when the first step asks for it, and only where the patterns of the
+//! graph's copies can reach. What was hashed is remembered in the store when the build ends, also when it fails. The
+//! tree of a stage or an image never changes, so the digest of a selection from it is remembered for good: with it a
+//! copy can be looked up without the layers it copies from being there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use strake_graph::pattern::Glob;
+use strake_graph::{CopyOp, CopySource, Encoder, MakeDirOp, Mount, MountKind, Op, RunOp, StepId};
+use strake_oci::Digest;
+use strake_store::{ActiveSnapshot, Index, LayerId, StatCache, Store};
+
+use super::copy::{
+    Change, ChangeKind, CopyError, CopyPlan, CopyTarget, LayerFiles, ListedKind, Listing, Previous, copy,
+    selection_key,
+};
+use super::make_dir::make_dir;
+use super::{Build, Inputs, Miss, file_error};
+use crate::build_context::{SourceTree, shown};
+use crate::clock::now_ns;
+use crate::error::StepError;
+use crate::request::BuildRequest;
+use crate::signature::Signature;
+
+/// Listings, by their digest: which files a copy selected.
+const FILES: &str = "files";
+/// What a copy wrote, by its signature: for hard links from a later layer.
+const WRITTEN: &str = "written";
+
+/// The most changed files that an explanation names.
+const MOST_CHANGES: usize = 8;
+
+/// A copy whose files are known.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    plan: CopyPlan,
+    listing: Listing,
+}
+
+/// The build contexts of one build.
+pub(crate) struct Contexts<'a> {
+    request: &'a BuildRequest,
+    index: &'a Index,
+    scanned: BTreeMap<StepId, OnceLock<Context>>,
+}
+
+#[derive(Debug)]
+struct Context {
+    tree: Arc<SourceTree>,
+    remembered: Mutex<Remembered>,
+    /// What the cache is known by in the store.
+    key: String,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    cache: StatCache,
+    is_changed: bool,
+}
+
+impl<'a> Contexts<'a> {
+    pub(crate) fn new(request: &'a BuildRequest, store: &'a Store) -> Self {
+        let graph = &request.graph;
+        let contexts = graph.step_ids().filter(|id| matches!(graph.step(*id).op, Op::Context(_)));
+        Self { request, index: store.index(), scanned: contexts.map(|id| (id, OnceLock::new())).collect() }
+    }
+
+    /// The context, scanned for all the copies of the graph at once.
+    fn get(&self, id: StepId) -> Result<&Context, StepError> {
+        let cell = &self.scanned[&id];
+        if let Some(context) = cell.get() {
+            return Ok(context);
+        }
+        let Op::Context(op) = &self.request.graph.step(id).op else {
+            unreachable!("only contexts are asked for");
+        };
+        let source = self.request.contexts.get(&op.name);
+        let source = source.ok_or_else(|| StepError::Context(op.name.clone()))?;
+        let tree = SourceTree::of_context(&source.root, &source.ignore, &self.patterns_from(id)?)
+            .map_err(CopyError::from)?;
+        let key = source.root.to_string_lossy().into_owned();
+        let remembered = Mutex::new(Remembered { cache: self.index.stat_cache(&key), is_changed: false });
+        // Two steps may have scanned at once; both saw the same directory, and the first one counts.
+        Ok(cell.get_or_init(|| Context { tree: Arc::new(tree), remembered, key }))
+    }
+
+    /// Everything that needed steps take from an input.
+    fn patterns_from(&self, id: StepId) -> Result<Vec<Glob>, CopyError> {
+        let needed = self.request.graph.needed();
+        let steps = self.request.graph.steps().iter().zip(needed).filter(|(_, needed)| *needed);
+        let mut patterns = Vec::new();
+        for (step, _) in steps {
+            match &step.op {
+                Op::Copy(op) => patterns.extend(patterns_of(&op.sources, id)?),
+                Op::Run(op) => patterns.extend(patterns_of(&bound(op), id)?),
+                Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) => {}
+            }
+        }
+        Ok(patterns)
+    }
+
+    /// Keeps what was learned of files for the next build. A failure costs only time there.
+    pub(crate) fn save(&self) {
+        for context in self.scanned.values().filter_map(OnceLock::get) {
+            let remembered = context.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            if remembered.is_changed
+                && let Err(error) = self.index.save_stat_cache(&context.key, &remembered.cache)
+            {
+                tracing::warn!("cannot remember the digests of {}: {error}", context.key);
+            }
+        }
+    }
+}
+
+/// The patterns that sources have for one of the inputs.
+fn patterns_of(sources: &[CopySource], from: StepId) -> Result<Vec<Glob>, CopyError> {
+    let mut patterns = Vec::new();
+    for source in sources {
+        if let CopySource::Path { from: source, pattern } = source
+            && *source == from
+        {
+            patterns.push(CopyPlan::glob(pattern)?);
+        }
+    }
+    Ok(patterns)
+}
+
+/// What the bind mounts of a step select, as sources of a copy.
+fn bound(op: &RunOp) -> Vec<CopySource> {
+    let source = |mount: &Mount| match &mount.kind {
+        MountKind::Bind { from, source, .. } => {
+            Some(CopySource::Path { from: *from, pattern: literal(source) })
+        }
+        _ => None,
+    };
+    op.mounts.iter().filter_map(source).collect()
+}
+
+/// A pattern that matches exactly this path.
+fn literal(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for character in path.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}
+
+impl Build<'_> {
+    /// The digest of the files that sources select, and the plan unless the digest was remembered.
+    pub(super) fn selected_files(
+        &self,
+        sources: &[CopySource],
+        inputs: &Inputs,
+    ) -> Result<(Digest, Option<Planned>), StepError> {
+        let keys = self.selection_keys(sources, inputs);
+        if let Some(known) = self.known_selections(keys.as_deref())? {
+            return Ok((Listing::combine(&known), None));
+        }
+        let planned = self.plan(sources, inputs)?;
+        let digests = planned.listing.source_digests();
+        for ((key, layers), digest) in keys.iter().flatten().zip(&digests) {
+            self.cache.put_selection(key, digest, layers)?;
+        }
+        Ok((Listing::combine(&digests), Some(planned)))
+    }
+
+    /// What each selection is remembered by; nothing when some of the files come from a context or a heredoc, which
+    /// cost nothing to look at.
+    fn selection_keys(&self, sources: &[CopySource], inputs: &Inputs) -> Option<Vec<(Digest, Vec<LayerId>)>> {
+        let key = |source: &CopySource| match source {
+            CopySource::Path { from, pattern } if !self.is_context(*from) => {
+                let layers = &inputs.get(*from).layers;
+                let mut encoder = Encoder::new("strake selected 1");
+                encoder.list(layers.iter().map(LayerId::as_str)).digest(&selection_key(pattern));
+                Some((encoder.finish(), layers.clone()))
+            }
+            _ => None,
+        };
+        sources.iter().map(key).collect()
+    }
+
+    fn known_selections(
+        &self,
+        keys: Option<&[(Digest, Vec<LayerId>)]>,
+    ) -> Result<Option<Vec<Digest>>, StepError> {
+        let Some(keys) = keys else { return Ok(None) };
+        let mut known = Vec::with_capacity(keys.len());
+        for (key, _) in keys {
+            match self.cache.selection(key)? {
+                Some(digest) => known.push(digest),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(known))
+    }
+
+    pub(super) fn is_context(&self, id: StepId) -> bool {
+        matches!(self.request.graph.step(id).op, Op::Context(_))
+    }
+
+    /// Finds and hashes the files that sources select.
+    fn plan(&self, sources: &[CopySource], inputs: &Inputs) -> Result<Planned, StepError> {
+        let mut trees = BTreeMap::new();
+        let mut contexts = Vec::new();
+        for source in sources {
+            let CopySource::Path { from, .. } = source else { continue };
+            if trees.contains_key(from) {
+                continue;
+            }
+            let tree = if self.is_context(*from) {
+                let context = self.contexts.get(*from)?;
+                contexts.push((*from, context));
+                Arc::clone(&context.tree)
+            } else {
+                Arc::new(self.stage_tree(sources, *from, &inputs.get(*from).layers)?)
+            };
+            trees.insert(*from, tree);
+        }
+        let plan = CopyPlan::resolve(sources, &trees)?;
+        hash(&plan, &contexts)?;
+        let listing = plan.listing();
+        Ok(Planned { plan, listing })
+    }
+
+    fn stage_tree(
+        &self,
+        sources: &[CopySource],
+        from: StepId,
+        layers: &[LayerId],
+    ) -> Result<SourceTree, StepError> {
+        crate::image::ensure_layers(self.environment, layers)?;
+        let view = self.environment.store.open_view(layers)?;
+        let patterns = patterns_of(sources, from)?;
+        Ok(SourceTree::of_stage(&view, &patterns).map_err(CopyError::from)?)
+    }
+
+    /// The digests of what the bind mounts of a step show, by place in the list of mounts.
+    pub(super) fn mounted_files(
+        &self,
+        op: &RunOp,
+        inputs: &Inputs,
+    ) -> Result<BTreeMap<usize, Digest>, StepError> {
+        let mut digests = BTreeMap::new();
+        for (place, mount) in op.mounts.iter().enumerate() {
+            if let MountKind::Bind { from, source, .. } = &mount.kind {
+                let source = [CopySource::Path { from: *from, pattern: literal(source) }];
+                digests.insert(place, self.selected_files(&source, inputs)?.0);
+            }
+        }
+        Ok(digests)
+    }
+
+    /// Writes the layer of a copy.
+    pub(super) fn copy(
+        &self,
+        id: StepId,
+        op: &CopyOp,
+        base: &[LayerId],
+        inputs: &Inputs,
+        miss: &mut Miss,
+    ) -> Result<ActiveSnapshot, StepError> {
+        let store = self.environment.store;
+        let planned = match miss.plan.take() {
+            Some(planned) => planned,
+            None => self.plan(&op.sources, inputs)?,
+        };
+        let active = store.prepare_layer_on(base)?;
+        let below = if base.is_empty() { None } else { Some(store.open_view(base)?) };
+        let scratch = store.temp_dir()?;
+        let previous = self.previous_copy(id)?;
+        let target = CopyTarget {
+            upper: active.upper(),
+            below: below.as_ref().map(|view| view.root()),
+            scratch: scratch.path(),
+            previous: previous.as_ref().map(|(dir, files)| Previous { dir, files }),
+        };
+        let copied = copy(op, &planned.plan, &target)?;
+        self.put_listing(miss.signature, &planned.listing, &copied.files)?;
+        Ok(active)
+    }
+
+    /// Copies what a bind mount shows of a build context into `directory`, and answers where in it that lies. A step
+    /// gets a copy: it must neither see what the ignore file excludes nor what the host changes meanwhile.
+    pub(super) fn copy_bound(
+        &self,
+        from: StepId,
+        source: &str,
+        inputs: &Inputs,
+        directory: &Path,
+    ) -> Result<String, StepError> {
+        let sources = vec![CopySource::Path { from, pattern: literal(source) }];
+        let planned = self.plan(&sources, inputs)?;
+        self.copy_plainly(from, sources, &planned, directory)?;
+        let is_directory = directory_is_selected(&planned.listing);
+        let name = source.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        Ok(if is_directory { "/".to_owned() } else { format!("/{name}") })
+    }
+
+    /// Copies a selection into a directory that stands on nothing.
+    fn copy_plainly(
+        &self,
+        from: StepId,
+        sources: Vec<CopySource>,
+        planned: &Planned,
+        directory: &Path,
+    ) -> Result<(), StepError> {
+        let scratch = self.environment.store.temp_dir()?;
+        let target = CopyTarget { upper: directory, below: None, scratch: scratch.path(), previous: None };
+        let op =
+            CopyOp { base: from, sources, destination: "/".into(), chown: None, chmod: None, unpack: false };
+        copy(&op, &planned.plan, &target)?;
+        Ok(())
+    }
+
+    /// Writes the layer of a `WORKDIR`; it is empty when the directory is there already.
+    pub(super) fn make_dir(&self, op: &MakeDirOp, base: &[LayerId]) -> Result<ActiveSnapshot, StepError> {
+        let store = self.environment.store;
+        let active = store.prepare_layer_on(base)?;
+        let below = if base.is_empty() { None } else { Some(store.open_view(base)?) };
+        make_dir(op, active.upper(), below.as_ref().map(|view| view.root()))?;
+        Ok(active)
+    }
+
+    /// What was copied at the same place last, if its layer is still there: unchanged files are linked from it.
+    fn previous_copy(&self, id: StepId) -> Result<Option<(PathBuf, LayerFiles)>, StepError> {
+        let Some((signature, Some(record))) = self.cache.latest(self.place(id))? else { return Ok(None) };
+        let Some(layer) = record.layers.last() else { return Ok(None) };
+        let store = self.environment.store;
+        // Marked as used, so that the layer stays for as long as files are linked from it.
+        if !self.cache.touch(&[signature])? {
+            return Ok(None);
+        }
+        let written = store.index().get(WRITTEN, &record.canonical.to_string())?;
+        let files = written.and_then(|document| LayerFiles::from_bytes(&document.body).ok());
+        Ok(files.map(|files| (store.layer_dir(layer), files)))
+    }
+
+    fn put_listing(
+        &self,
+        signature: Signature,
+        listing: &Listing,
+        files: &LayerFiles,
+    ) -> Result<(), StepError> {
+        let index = self.environment.store.index();
+        let key = listing.digest().to_string();
+        index.put(FILES, &key, &listing.to_bytes(), &[])?;
+        index.put(WRITTEN, &signature.to_string(), &files.to_bytes(), &[])?;
+        Ok(())
+    }
+
+    /// Names the files by which a copy differs from an earlier one, whose listing is known by `before`.
+    pub(super) fn changed_files(&self, before: &str, miss: &Miss) -> Vec<String> {
+        let unknown = || vec!["files: the files copied are different".to_owned()];
+        let Some(planned) = &miss.plan else { return unknown() };
+        let Ok(Some(document)) = self.environment.store.index().get(FILES, before) else { return unknown() };
+        let Ok(old) = Listing::from_bytes(&document.body) else { return unknown() };
+        let changes = planned.listing.difference(&old);
+        let mut lines: Vec<String> = changes.iter().take(MOST_CHANGES).map(change_line).collect();
+        if changes.len() > MOST_CHANGES {
+            lines.push(format!("… and {} more files", changes.len() - MOST_CHANGES));
+        }
+        lines
+    }
+
+    /// Makes the directory of a cache mount when it is not there; two processes may do so at once.
+    pub(super) fn make_cache_directory(
+        &self,
+        directory: &Path,
+        owner: (u32, u32, u32),
+        seed: Option<(StepId, &str)>,
+        inputs: &Inputs,
+    ) -> Result<(), StepError> {
+        if directory.is_dir() {
+            return Ok(());
+        }
+        let temporary = self.environment.store.temp_dir()?;
+        let new = temporary.path().join("cache");
+        std::fs::create_dir(&new).map_err(file_error("create", &new))?;
+        if let Some((from, source)) = seed {
+            let sources = vec![CopySource::Path { from, pattern: literal(source) }];
+            let planned = self.plan(&sources, inputs)?;
+            self.copy_plainly(from, sources, &planned, &new)?;
+        }
+        let (mode, uid, gid) = owner;
+        std::os::unix::fs::chown(&new, Some(uid), Some(gid)).map_err(file_error("chown", &new))?;
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&new, permissions).map_err(file_error("chmod", &new))?;
+        match std::fs::rename(&new, directory) {
+            Err(error) if !directory.is_dir() => Err(file_error("create", directory)(error)),
+            // Somebody else was first: theirs is as good, and may be in use already.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether what was selected is a directory, of which a copy takes the content.
+fn directory_is_selected(listing: &Listing) -> bool {
+    let first = listing.sources.first().and_then(|source| source.first());
+    first.is_some_and(|first| first.kind == ListedKind::Directory)
+}
+
+fn change_line(change: &Change) -> String {
+    let what = match change.kind {
+        ChangeKind::Added => "is new",
+        ChangeKind::Removed => "is gone",
+        ChangeKind::Type => "is another type of file",
+        ChangeKind::Content => "content changed",
+        ChangeKind::Mode => "permissions changed",
+        ChangeKind::Owner => "owner changed",
+        ChangeKind::Attributes => "extended attributes changed",
+    };
+    format!("file {}: {what}", shown(&change.path))
+}
+
+/// Hashes the files of a plan, with what the store remembers of its contexts.
+fn hash(plan: &CopyPlan, contexts: &[(StepId, &Context)]) -> Result<(), CopyError> {
+    let mut locked: Vec<_> = contexts
+        .iter()
+        .map(|(id, context)| (*id, context.remembered.lock().unwrap_or_else(PoisonError::into_inner)))
+        .collect();
+    let mut caches: BTreeMap<StepId, StatCache> =
+        locked.iter_mut().map(|(id, remembered)| (*id, std::mem::take(&mut remembered.cache))).collect();
+    let read = plan.digest_files(&mut caches, now_ns());
+    for (id, remembered) in &mut locked {
+        remembered.cache = caches.remove(id).unwrap_or_default();
+        remembered.is_changed |= read.as_ref().map_or(true, |read| *read > 0);
+    }
+    read.map(|_| ())
+}

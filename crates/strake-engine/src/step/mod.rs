@@ -1,0 +1,341 @@
+//! What happens to one step: it is looked up, and when it is not found, carried out and recorded.
+
+pub mod copy;
+mod explain;
+mod files;
+pub(crate) mod make_dir;
+mod run;
+mod trust;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use strake_graph::{MountKind, Op, StepId};
+use strake_oci::ChainId;
+use strake_store::{ActiveSnapshot, LayerId, StoreError, tar};
+
+use crate::cache::{CacheRecord, LocalCache, Place};
+use crate::clock::{host_name, now};
+use crate::error::StepError;
+use crate::event::{Event, Holder};
+use crate::lock::FileLocks;
+use crate::request::{BuildRequest, Environment};
+use crate::schedule::makes_layer;
+use crate::signature::{Part, Signature, StepInputs, parts_of};
+use files::Contexts;
+
+/// What is fixed for the length of a build, shared by the loop and its workers.
+pub(crate) struct Build<'a> {
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) environment: &'a Environment<'a>,
+    pub(crate) locks: FileLocks,
+    cache: LocalCache<'a>,
+    contexts: Contexts<'a>,
+    /// The number of each step within its stage.
+    numbers: Vec<u32>,
+    stopping: AtomicBool,
+    warned_network: OnceLock<()>,
+    started: u64,
+}
+
+/// What a step gave.
+#[derive(Debug, Clone)]
+pub(crate) struct Resolved {
+    /// What it was looked up by.
+    pub(crate) signature: Signature,
+    /// What it contributes to those that stand on it.
+    pub(crate) canonical: Signature,
+    /// The whole stack, bottom first.
+    pub(crate) layers: Vec<LayerId>,
+    /// When it was built, seconds since the Unix epoch.
+    pub(crate) built: u64,
+}
+
+/// What the inputs of a step gave.
+#[derive(Debug, Clone)]
+pub(crate) struct Inputs(pub(crate) Vec<(StepId, Resolved)>);
+
+impl Inputs {
+    /// # Panics
+    /// When `id` is no input of the step.
+    pub(crate) fn get(&self, id: StepId) -> &Resolved {
+        let input = self.0.iter().find(|(input, _)| *input == id);
+        &input.expect("a step asks only for inputs that its operation names").1
+    }
+}
+
+/// What looking up a step gave.
+pub(crate) enum Looked {
+    Hit(Resolved),
+    Miss(Miss),
+}
+
+/// A step that has to be carried out, with what was found out on the way.
+pub(crate) struct Miss {
+    pub(crate) signature: Signature,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) plan: Option<files::Planned>,
+}
+
+impl<'a> Build<'a> {
+    pub(crate) fn new(
+        request: &'a BuildRequest,
+        environment: &'a Environment<'a>,
+        numbers: Vec<u32>,
+    ) -> Self {
+        Self {
+            request,
+            environment,
+            locks: FileLocks::new(environment.store.lock_dir()),
+            cache: LocalCache::new(environment.store.index()),
+            contexts: Contexts::new(request, environment.store),
+            numbers,
+            stopping: AtomicBool::new(false),
+            warned_network: OnceLock::new(),
+            started: now(),
+        }
+    }
+
+    pub(crate) fn event(&self, event: Event) {
+        (self.environment.events)(event);
+    }
+
+    /// Tells those who wait for another process that there is no point any more.
+    pub(crate) fn stop_waiting(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst) || self.environment.cancellation.is_requested()
+    }
+
+    /// Whether people see the step: images and contexts are only there for others.
+    pub(crate) fn is_shown(&self, step: StepId) -> bool {
+        makes_layer(&self.request.graph.step(step).op)
+    }
+
+    /// Whether looking a step up means reading files, so that it must not be done in the loop.
+    pub(crate) fn must_read_files(&self, step: StepId) -> bool {
+        match &self.request.graph.step(step).op {
+            Op::Copy(_) => true,
+            Op::Run(op) => op.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind { .. })),
+            Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) => false,
+        }
+    }
+
+    /// What others read while they wait for a step of ours.
+    pub(crate) fn holder(&self, step: StepId) -> Holder {
+        Holder {
+            pid: std::process::id(),
+            host: host_name(),
+            since: self.started,
+            what: self.request.graph.step(step).label.clone(),
+        }
+    }
+
+    fn place(&self, step: StepId) -> Place {
+        Place::new(&self.request.place, &self.request.graph.step(step).stage, self.numbers[step.index()])
+    }
+
+    /// Computes the signature of a step and looks for its record.
+    pub(crate) fn look(&self, id: StepId, inputs: &Inputs) -> Result<Looked, StepError> {
+        let step = self.request.graph.step(id);
+        let mut step_inputs = StepInputs {
+            base: step.op.base().map(|base| inputs.get(base).canonical),
+            ..StepInputs::default()
+        };
+        let mut plan = None;
+        match &step.op {
+            Op::Copy(op) => {
+                let (digest, planned) = self.selected_files(&op.sources, inputs)?;
+                step_inputs.files = Some(digest);
+                plan = planned;
+            }
+            Op::Run(op) => {
+                step_inputs.network = Some(self.request.network);
+                step_inputs.hosts.clone_from(&self.request.hosts);
+                step_inputs.secrets = self.secrets_there();
+                step_inputs.mounted = self.mounted_files(op, inputs)?;
+            }
+            Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) => {}
+        }
+        let parts = parts_of(step, &step_inputs);
+        let signature = Signature::of(&parts);
+        if !makes_layer(&step.op) {
+            return Ok(Looked::Hit(self.source(&step.op, signature)));
+        }
+        let miss = Miss { signature, parts, plan };
+        if step.no_cache {
+            return Ok(Looked::Miss(miss));
+        }
+        Ok(match self.find(id, inputs, signature)? {
+            Some(resolved) => Looked::Hit(resolved),
+            None => Looked::Miss(miss),
+        })
+    }
+
+    /// Looks for the record once more, with the lock held. A step that must not come from the cache may still come
+    /// from a process that built it while we waited.
+    pub(crate) fn look_again(
+        &self,
+        id: StepId,
+        inputs: &Inputs,
+        signature: Signature,
+    ) -> Result<Option<Resolved>, StepError> {
+        let found = self.find(id, inputs, signature)?;
+        let fresh_enough =
+            |resolved: &Resolved| !self.request.graph.step(id).no_cache || resolved.built > self.started;
+        Ok(found.filter(fresh_enough))
+    }
+
+    fn find(&self, id: StepId, inputs: &Inputs, signature: Signature) -> Result<Option<Resolved>, StepError> {
+        let Some(record) = self.cache.find(signature)? else { return Ok(None) };
+        let base = self.base_layers(id, inputs);
+        // A layer is only right on the stack it was made on. When the base was built anew and came out different
+        // although its signature is the same (a package index moved on), what stood on the old one is void.
+        if !self.same_stack(&record, &base)? {
+            return Ok(None);
+        }
+        Ok(Some(Resolved {
+            signature,
+            canonical: record.canonical,
+            layers: record.layers,
+            built: record.built,
+        }))
+    }
+
+    fn same_stack(&self, record: &CacheRecord, base: &[LayerId]) -> Result<bool, StepError> {
+        let Some((_, below)) = record.layers.split_last() else { return Ok(false) };
+        if below.len() != base.len() {
+            return Ok(false);
+        }
+        for (old, new) in below.iter().zip(base) {
+            if old != new && !self.cache.equal_content(old, new)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn base_layers(&self, id: StepId, inputs: &Inputs) -> Vec<LayerId> {
+        let base = self.request.graph.step(id).op.base();
+        base.map(|base| inputs.get(base).layers.clone()).unwrap_or_default()
+    }
+
+    /// A step that makes no layer: it is what it is.
+    fn source(&self, op: &Op, signature: Signature) -> Resolved {
+        let layers = match op {
+            Op::Image(op) => ChainId::all(&op.diff_ids).iter().map(LayerId::of_chain).collect(),
+            _ => Vec::new(),
+        };
+        Resolved { signature, canonical: signature, layers, built: 0 }
+    }
+
+    fn secrets_there(&self) -> BTreeMap<String, bool> {
+        self.request.secrets.keys().map(|id| (id.clone(), true)).collect()
+    }
+
+    /// Carries a step out and records it. The caller holds the step's lock.
+    pub(crate) fn execute(&self, id: StepId, inputs: &Inputs, mut miss: Miss) -> Result<Resolved, StepError> {
+        let started = Instant::now();
+        let step = self.request.graph.step(id);
+        let base = self.base_layers(id, inputs);
+        if !self.cache.touch(&self.recorded(inputs))? {
+            return Err(StepError::Pruned);
+        }
+        crate::image::ensure_layers(self.environment, &base)?;
+        let signature = miss.signature;
+        let active = match &step.op {
+            Op::Run(op) => self.run(id, op, &base, inputs, signature)?,
+            Op::Copy(op) => self.copy(id, op, &base, inputs, &mut miss)?,
+            Op::MakeDir(op) => self.make_dir(op, &base)?,
+            Op::Scratch | Op::Image(_) | Op::Context(_) => {
+                unreachable!("a step without a layer is never a miss")
+            }
+        };
+        let base_signature = step.op.base().map(|base| inputs.get(base).canonical);
+        let mut record = CacheRecord::new(signature, base_signature, miss.parts);
+        record.millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        record.built = now();
+        let resolved = self.commit(signature, base, active, record)?;
+        self.event(Event::StepFinished(id, started.elapsed()));
+        Ok(resolved)
+    }
+
+    /// Makes the layer permanent, or drops it for an older one with the same content on the same base.
+    fn commit(
+        &self,
+        signature: Signature,
+        base: Vec<LayerId>,
+        active: ActiveSnapshot,
+        mut record: CacheRecord,
+    ) -> Result<Resolved, StepError> {
+        let content = tar::content_digest(active.upper())
+            .map_err(std::io::Error::other)
+            .map_err(file_error("read layer", active.upper()))?;
+        record.content = Some(content);
+        let older = match record.base {
+            Some(base) => self.cache.find_result(base, &content)?,
+            None => None,
+        };
+        let older = match older {
+            Some((older, found)) if older != signature && self.same_stack(&found, &base)? => {
+                Some((older, found))
+            }
+            _ => None,
+        };
+        match older {
+            Some((older, found)) => {
+                record.canonical = older;
+                record.layers = found.layers;
+                record.built = found.built;
+                drop(active);
+            }
+            None => {
+                let layer = self.environment.store.snapshots().commit(active)?;
+                self.environment.store.index().set_layer_content(&layer, content)?;
+                record.layers = base;
+                record.layers.push(layer);
+            }
+        }
+        self.cache.put(signature, &record)?;
+        Ok(Resolved { signature, canonical: record.canonical, layers: record.layers, built: record.built })
+    }
+
+    /// Keeps what was learned of the files of contexts, whether the build succeeded or not.
+    pub(crate) fn save_contexts(&self) {
+        self.contexts.save();
+    }
+
+    /// Marks all that the build stood on as used, and remembers what is where now.
+    /// Answers whether all of it is still there.
+    pub(crate) fn remember_used(&self, resolved: &[Option<Resolved>]) -> Result<bool, StoreError> {
+        let mut used = Vec::new();
+        let mut places = Vec::new();
+        for (id, resolved) in self.request.graph.step_ids().zip(resolved) {
+            if let Some(resolved) = resolved
+                && self.is_shown(id)
+            {
+                used.push(resolved.signature);
+                places.push((self.place(id), resolved.signature));
+            }
+        }
+        self.cache.remember(&places)?;
+        self.cache.touch(&used)
+    }
+
+    /// The inputs that have records.
+    fn recorded(&self, inputs: &Inputs) -> Vec<Signature> {
+        let recorded = inputs.0.iter().filter(|(id, _)| self.is_shown(*id));
+        recorded.map(|(_, resolved)| resolved.signature).collect()
+    }
+}
+
+/// Says what was being done to which file.
+fn file_error(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StepError {
+    let path = path.to_owned();
+    move |source| StepError::File { what, path, source }
+}

@@ -1,0 +1,304 @@
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use strake_exec::{Container, Io, Process, Rootfs, Stdin};
+use strake_graph::{Mount, MountKind, Network, RunOp, Sharing, StepId};
+use strake_oci::Digest;
+use strake_store::{ActiveSnapshot, Flavour, LayerId, SnapshotMount, TempDir};
+
+use super::{Build, Inputs, file_error};
+use crate::error::{ProcessFailure, StepError};
+use crate::event::{Event, Stream};
+use crate::lock::{Attempt, FileLocks, Lease};
+use crate::signature::Signature;
+use crate::step::trust;
+
+/// How much of a step's output is kept for the error message, in bytes. The log has all of it.
+const TAIL: usize = 16 << 10;
+
+/// The host name inside a step. Some programs write it into what they make, so it is always the same.
+const HOST_NAME: &str = "strake";
+
+/// Mounts as the executor wants them, with what must live as long as the step runs.
+#[derive(Default)]
+struct Mounts {
+    mounts: Vec<strake_exec::Mount>,
+    env: Vec<(String, String)>,
+    leases: Vec<Lease>,
+    scratch: Vec<TempDir>,
+}
+
+impl Build<'_> {
+    /// Runs the process of a `RUN` on top of `base`; what it changed is in the snapshot.
+    pub(super) fn run(
+        &self,
+        id: StepId,
+        op: &RunOp,
+        base: &[LayerId],
+        inputs: &Inputs,
+        signature: Signature,
+    ) -> Result<ActiveSnapshot, StepError> {
+        let store = self.environment.store;
+        let mut mounts = self.mounts(id, op, inputs)?;
+        let active = store.snapshots().prepare(base)?;
+        let mut env = op.env.clone();
+        let trust = match &self.request.ca_certificates {
+            Some(pem) => trust::prepare(&store.open_view(base)?, pem),
+            None => trust::Trust::default(),
+        };
+        mounts.mounts.extend(trust.mount);
+        for (name, value) in op.transient_env.iter().chain(&mounts.env).chain(&trust.env) {
+            if !env.iter().any(|(known, _)| known == name) {
+                env.push((name.clone(), value.clone()));
+            }
+        }
+        let container = Container {
+            rootfs: rootfs(active.mount()),
+            process: Process {
+                args: op.args.clone(),
+                env,
+                cwd: op.cwd.clone(),
+                user: op.user.clone(),
+                set_home: true,
+                terminal: false,
+            },
+            mounts: mounts.mounts,
+            network: self.network(op.network.unwrap_or(self.request.network)),
+            hostname: HOST_NAME.to_owned(),
+            hosts: self
+                .request
+                .hosts
+                .iter()
+                .map(|host| strake_exec::HostEntry { name: host.name.clone(), address: host.address.clone() })
+                .collect(),
+            read_only: false,
+        };
+        let log = store.log_dir().join(format!("{signature}.log"));
+        self.run_logged(id, op, &container, &log)?;
+        Ok(active)
+    }
+
+    fn run_logged(&self, id: StepId, op: &RunOp, container: &Container, log: &Path) -> Result<(), StepError> {
+        let on_log = |source| StepError::File { what: "write log", path: log.to_owned(), source };
+        let mut file = File::create(log).map_err(on_log)?;
+        let mut tail = Vec::new();
+        let mut log_error = None;
+        let mut output = |stream: strake_exec::Stream, bytes: &[u8]| {
+            if let Err(error) = file.write_all(bytes) {
+                log_error.get_or_insert(error);
+            }
+            keep_tail(&mut tail, bytes);
+            let stream = match stream {
+                strake_exec::Stream::Stdout => Stream::Stdout,
+                strake_exec::Stream::Stderr => Stream::Stderr,
+            };
+            self.event(Event::StepOutput(id, stream, bytes.to_owned()));
+        };
+        let io = Io { output: &mut output, stdin: Stdin::Null };
+        let cancel = self.environment.cancellation.containers();
+        let exit = match self.environment.executor.run(container, io, cancel) {
+            Err(strake_exec::ExecError::Cancelled) => return Err(StepError::Cancelled),
+            other => other?,
+        };
+        if let Some(error) = log_error {
+            return Err(on_log(error));
+        }
+        if exit.success() {
+            return Ok(());
+        }
+        if self.environment.cancellation.is_requested() {
+            return Err(StepError::Cancelled);
+        }
+        let command = op.args.join(" ");
+        Err(StepError::Process(Box::new(ProcessFailure { command, exit, log: log.to_owned(), tail })))
+    }
+
+    fn network(&self, wanted: Network) -> strake_exec::Network {
+        match wanted {
+            Network::None => strake_exec::Network::None,
+            Network::Host => strake_exec::Network::Host,
+            Network::Default => match self.environment.private_network {
+                Ok(()) => strake_exec::Network::Private,
+                Err(reason) => {
+                    self.warned_network.get_or_init(|| {
+                        self.event(Event::Warning(format!(
+                            "steps use the host's network: no network of their own ({reason})"
+                        )));
+                    });
+                    strake_exec::Network::Host
+                }
+            },
+        }
+    }
+
+    fn mounts(&self, id: StepId, op: &RunOp, inputs: &Inputs) -> Result<Mounts, StepError> {
+        let mut mounts = Mounts::default();
+        for mount in &op.mounts {
+            self.add_mount(id, mount, inputs, &mut mounts)?;
+        }
+        Ok(mounts)
+    }
+
+    fn add_mount(
+        &self,
+        id: StepId,
+        mount: &Mount,
+        inputs: &Inputs,
+        mounts: &mut Mounts,
+    ) -> Result<(), StepError> {
+        let mut read_only = false;
+        let kind = match &mount.kind {
+            MountKind::Bind { from, source, writable } => {
+                read_only = !writable;
+                self.bind(*from, source, *writable, inputs, mounts)?
+            }
+            MountKind::Cache { id: cache, sharing, from, mode, uid, gid, read_only: ro } => {
+                read_only = *ro;
+                let owner = (*mode, *uid, *gid);
+                let seed = from.as_ref().map(|(from, source)| (*from, source.as_str()));
+                let name = self.cache_mount(id, cache, *sharing, mounts)?;
+                let source = self.environment.store.cache_mount_dir(&name);
+                self.make_cache_directory(&source, owner, seed, inputs)?;
+                strake_exec::MountKind::Bind { source }
+            }
+            MountKind::Tmpfs { size } => strake_exec::MountKind::Tmpfs { size: *size, mode: 0o1777 },
+            MountKind::Secret { id, env, required, mode, uid, gid } => {
+                let Some(secret) = self.request.secrets.get(id) else {
+                    return if *required { Err(StepError::Secret(id.clone())) } else { Ok(()) };
+                };
+                if let Some(name) = env {
+                    let value = String::from_utf8_lossy(secret.reveal()).into_owned();
+                    mounts.env.push((name.clone(), value));
+                }
+                if mount.target.is_empty() {
+                    return Ok(());
+                }
+                let content = secret.reveal().to_owned();
+                strake_exec::MountKind::File { content, mode: *mode, uid: *uid, gid: *gid }
+            }
+            MountKind::File { content, mode } => {
+                strake_exec::MountKind::File { content: content.clone(), mode: *mode, uid: 0, gid: 0 }
+            }
+        };
+        mounts.mounts.push(strake_exec::Mount { target: mount.target.clone(), kind, read_only });
+        Ok(())
+    }
+
+    fn bind(
+        &self,
+        from: StepId,
+        source: &str,
+        writable: bool,
+        inputs: &Inputs,
+        mounts: &mut Mounts,
+    ) -> Result<strake_exec::MountKind, StepError> {
+        let store = self.environment.store;
+        let mut make = |name: &str| {
+            let directory = store.temp_dir()?;
+            let path = directory.path().join(name);
+            std::fs::create_dir(&path).map_err(file_error("create", &path))?;
+            mounts.scratch.push(directory);
+            Ok::<_, StepError>(path)
+        };
+        let (lowers, source) = if self.is_context(from) {
+            let files = make("files")?;
+            let source = self.copy_bound(from, source, inputs, &files)?;
+            (vec![files], source)
+        } else {
+            let layers = &inputs.get(from).layers;
+            crate::image::ensure_layers(self.environment, layers)?;
+            (layers.iter().map(|layer| store.layer_dir(layer)).collect(), source.to_owned())
+        };
+        let scratch = if writable {
+            let upper = make("upper")?;
+            let work = upper.with_file_name("work");
+            std::fs::create_dir(&work).map_err(file_error("create", &work))?;
+            Some((upper, work))
+        } else {
+            None
+        };
+        let user_xattr = store.flavour() == Flavour::User;
+        Ok(strake_exec::MountKind::Layers { lowers, user_xattr, source, scratch })
+    }
+
+    /// Finds the directory of a cache mount by the name it has in the store, locked as `sharing` says.
+    fn cache_mount(
+        &self,
+        step: StepId,
+        id: &str,
+        sharing: Sharing,
+        mounts: &mut Mounts,
+    ) -> Result<Digest, StepError> {
+        // A private cache that is in use has siblings: the first free one is taken.
+        for number in 0.. {
+            let name = Digest::of(format!("{id}\n{number}").as_bytes());
+            match sharing {
+                Sharing::Shared => {}
+                Sharing::Locked => mounts.leases.push(self.wait_for_cache(step, &name)?),
+                Sharing::Private => match self.try_cache(step, &name)? {
+                    Attempt::Held(lease) => mounts.leases.push(lease),
+                    Attempt::Busy(_) => continue,
+                },
+            }
+            return Ok(name);
+        }
+        unreachable!("the siblings do not end")
+    }
+
+    fn try_cache(&self, step: StepId, name: &Digest) -> Result<Attempt, StepError> {
+        Ok(self.locks.try_acquire(&format!("cache-{}", name.hex()), &self.holder(step))?)
+    }
+
+    fn wait_for_cache(&self, step: StepId, name: &Digest) -> Result<Lease, StepError> {
+        let mut told = false;
+        for attempt in 0.. {
+            match self.try_cache(step, name)? {
+                Attempt::Held(lease) => return Ok(lease),
+                Attempt::Busy(Some(holder)) if !told && holder.pid != std::process::id() => {
+                    told = true;
+                    self.event(Event::StepWaiting(step, holder));
+                }
+                Attempt::Busy(_) => {}
+            }
+            if self.is_stopping() {
+                return Err(StepError::Cancelled);
+            }
+            std::thread::sleep(FileLocks::pause(attempt));
+        }
+        unreachable!("the attempts do not end by themselves")
+    }
+}
+
+fn rootfs(mount: SnapshotMount) -> Rootfs {
+    match mount {
+        SnapshotMount::Overlay { lowers, upper, work, user_xattr } => {
+            // Nothing of a step that did not finish is ever used, so the kernel need not sync for it.
+            Rootfs::Overlay { lowers, upper, work, user_xattr, volatile: true }
+        }
+        SnapshotMount::Directory(path) => Rootfs::Directory(path),
+    }
+}
+
+fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+    tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL)..]);
+    let excess = tail.len().saturating_sub(TAIL);
+    tail.drain(..excess);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_the_last_of_the_output() {
+        let mut tail = Vec::new();
+        for number in 0..5000 {
+            keep_tail(&mut tail, format!("{number:05}\n").as_bytes());
+        }
+        assert_eq!(tail.len(), TAIL);
+        assert!(tail.ends_with(b"04999\n"));
+        keep_tail(&mut tail, &vec![b'x'; 3 * TAIL]);
+        assert_eq!(tail, vec![b'x'; TAIL]);
+    }
+}

@@ -1,0 +1,233 @@
+//! The scheduler on graphs made at random, with an executor that only notes what it was asked to do. The store is
+//! real; the containers are not, because what is tested is who runs when, and how often.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+use strake_engine::{BuildError, BuildRequest, Cancellation, Environment, Event, build};
+use strake_exec::{Cancel, Container, ExecError, Executor, ExitStatus, Io, Rootfs};
+use strake_graph::{Graph, Mount, MountKind, Network, Op, RunOp, Span, Stage, Step, StepId};
+use strake_oci::{ContainerConfig, Platform};
+use strake_registry::{Client, RegistryConfig};
+use strake_store::{Store, StoreOptions};
+
+/// Writes `args[1]` into the file `args[0]` of the layer, unless that step is to fail.
+#[derive(Debug, Default)]
+struct Notes {
+    failing: BTreeSet<String>,
+    ran: Mutex<Vec<String>>,
+    running: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Executor for Notes {
+    fn run(&self, container: &Container, io: Io<'_>, _: &Cancel) -> Result<ExitStatus, ExecError> {
+        let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        let name = container.process.args[0].clone();
+        (io.output)(strake_exec::Stream::Stdout, name.as_bytes());
+        self.ran.lock().unwrap().push(name.clone());
+        let fails = self.failing.contains(&name);
+        if !fails {
+            let Rootfs::Overlay { upper, .. } = &container.rootfs else { panic!("an overlay") };
+            std::fs::write(upper.join(&name), &container.process.args[1]).unwrap();
+        }
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        Ok(ExitStatus::Exited(i32::from(fails)))
+    }
+}
+
+/// For each step: its base (an earlier step, or nothing) and the steps it mounts.
+type Plan = Vec<(Option<usize>, BTreeSet<usize>)>;
+
+fn step(op: Op, stage: &str) -> Step {
+    Step {
+        op,
+        platform: Platform::linux("amd64"),
+        span: Span::default(),
+        label: stage.to_owned(),
+        stage: stage.to_owned(),
+        position: None,
+        no_cache: false,
+    }
+}
+
+/// One step for each entry of the plan, writing a file of its own name; the last one is the target.
+fn graph_of(plan: &Plan, content: &BTreeMap<usize, String>) -> Graph {
+    let mut graph = Graph::new();
+    let scratch = graph.push_step(step(Op::Scratch, "scratch"));
+    let mut ids: Vec<StepId> = Vec::new();
+    for (number, (base, mounted)) in plan.iter().enumerate() {
+        let mounts = mounted.iter().map(|from| Mount {
+            target: format!("/mnt/{from}"),
+            kind: MountKind::Bind { from: ids[*from], source: "/".into(), writable: false },
+        });
+        let text = content.get(&number).cloned().unwrap_or_else(|| number.to_string());
+        let op = RunOp {
+            base: base.map_or(scratch, |base| ids[base]),
+            args: vec![format!("s{number}"), text],
+            env: vec![],
+            transient_env: vec![],
+            cwd: "/".into(),
+            user: String::new(),
+            mounts: mounts.collect(),
+            network: None,
+        };
+        ids.push(graph.push_step(step(Op::Run(Box::new(op)), &format!("s{number}"))));
+    }
+    let stage = graph.push_stage(Stage {
+        name: "target".into(),
+        result: *ids.last().unwrap(),
+        platform: Platform::linux("amd64"),
+        config: ContainerConfig::default(),
+        author: None,
+        history: vec![],
+    });
+    graph.push_target(stage);
+    graph
+}
+
+fn run(store: &Store, graph: Graph, jobs: usize, notes: &Notes) -> (Result<(), BuildError>, Vec<String>) {
+    let request = BuildRequest {
+        graph,
+        contexts: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        network: Network::Host,
+        hosts: vec![],
+        ca_certificates: None,
+        jobs: NonZeroUsize::new(jobs).unwrap(),
+        explain: true,
+        place: "test".into(),
+    };
+    let events = Mutex::new(Vec::new());
+    let environment = Environment {
+        store,
+        registry: &Client::new(RegistryConfig::default()),
+        executor: notes,
+        events: &|event: Event| events.lock().unwrap().push(format!("{event:?}")),
+        cancellation: &Cancellation::new(),
+        private_network: &Err("not here".into()),
+    };
+    let result = build(&request, &environment).map(|_| ());
+    (result, events.into_inner().unwrap())
+}
+
+/// Which steps the last one needs, itself included.
+fn needed(plan: &Plan) -> BTreeSet<usize> {
+    let mut needed = BTreeSet::from([plan.len() - 1]);
+    for number in (0..plan.len()).rev() {
+        if needed.contains(&number) {
+            let (base, mounted) = &plan[number];
+            needed.extend(base.iter().chain(mounted));
+        }
+    }
+    needed
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    prop::collection::vec(
+        (any::<prop::sample::Index>(), prop::collection::vec(any::<prop::sample::Index>(), 0..3)),
+        1..9,
+    )
+    .prop_map(|choices| {
+        choices
+            .iter()
+            .enumerate()
+            .map(|(number, (base, mounted))| {
+                let base = base.index(number + 1).checked_sub(1);
+                let mounted = if number == 0 {
+                    BTreeSet::new()
+                } else {
+                    mounted.iter().map(|m| m.index(number)).collect()
+                };
+                (base, mounted)
+            })
+            .collect()
+    })
+}
+
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    let required = std::env::var_os("STRAKE_TEST_REQUIRE_ALL").is_some();
+    assert!(is_root || !required, "these tests need root: they mount overlays");
+    is_root
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn each_step_runs_once_after_its_inputs_and_the_build_ends(
+        plan in plans(),
+        jobs in 1usize..5,
+        failing in prop::collection::btree_set(0usize..9, 0..2),
+    ) {
+        if !is_root() {
+            return Ok(());
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store"), &StoreOptions::default()).unwrap();
+        let wanted = needed(&plan);
+        let notes = Notes {
+            failing: failing.iter().map(|number| format!("s{number}")).collect(),
+            ..Notes::default()
+        };
+        let (result, _) = run(&store, graph_of(&plan, &BTreeMap::new()), jobs, &notes);
+        let ran = notes.ran.lock().unwrap().clone();
+        let fails = failing.iter().any(|number| wanted.contains(number));
+        prop_assert_eq!(result.is_err(), fails);
+        prop_assert!(notes.most.load(Ordering::SeqCst) <= jobs);
+        let distinct: BTreeSet<_> = ran.iter().collect();
+        prop_assert_eq!(distinct.len(), ran.len(), "a step ran twice: {:?}", ran);
+        for (place, name) in ran.iter().enumerate() {
+            let number: usize = name[1..].parse().unwrap();
+            prop_assert!(wanted.contains(&number), "{} was not needed", name);
+            let (base, mounted) = &plan[number];
+            for input in base.iter().chain(mounted) {
+                let before = ran.iter().position(|name| *name == format!("s{input}"));
+                prop_assert!(before.is_some_and(|before| before < place), "{} ran before its input", name);
+            }
+        }
+        // What was finished is kept: the next build runs only the rest.
+        let second = Notes::default();
+        let (result, _) = run(&store, graph_of(&plan, &BTreeMap::new()), jobs, &second);
+        prop_assert!(result.is_ok());
+        let again = second.ran.lock().unwrap().clone();
+        let kept: BTreeSet<_> = ran.iter().filter(|name| !notes.failing.contains(*name)).cloned().collect();
+        prop_assert!(again.iter().all(|name| !kept.contains(name)), "ran again: {:?} of {:?}", again, kept);
+        prop_assert_eq!(again.len() + kept.len(), wanted.len());
+    }
+}
+
+#[test]
+fn an_equal_result_stops_a_change() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store"), &StoreOptions::default()).unwrap();
+    let plan: Plan = vec![(None, BTreeSet::new()), (Some(0), BTreeSet::new()), (Some(1), BTreeSet::new())];
+    let build = |graph: Graph| {
+        let notes = Notes::default();
+        let (result, events) = run(&store, graph, 2, &notes);
+        result.unwrap();
+        (notes.ran.into_inner().unwrap(), events)
+    };
+    assert_eq!(build(graph_of(&plan, &BTreeMap::new())).0, ["s0", "s1", "s2"]);
+
+    // The command of the middle step changes, but not what it writes: what stands on it stays.
+    let mut graph = graph_of(&plan, &BTreeMap::new());
+    let middle = graph.step_ids().nth(2).unwrap();
+    let Op::Run(op) = &mut graph.step_mut(middle).op else { panic!("a run") };
+    op.args.push("# only a remark".into());
+    let (ran, events) = build(graph);
+    assert_eq!(ran, ["s1"]);
+    assert!(events.iter().any(|event| event.contains("only a remark")), "{events:?}");
+
+    // What it writes changes: everything above runs again.
+    let changed = BTreeMap::from([(1, "else".to_owned())]);
+    assert_eq!(build(graph_of(&plan, &changed)).0, ["s1", "s2"]);
+}
