@@ -3,73 +3,128 @@
 //! `pasta` copies the addresses of the host's default interface into the container's network namespace and carries
 //! its connections with ordinary sockets, so no privilege over the host's network is needed, and none is changed.
 
+use std::ffi::CString;
 use std::fs::File;
-use std::io::{PipeReader, Read, Seek};
-use std::os::fd::BorrowedFd;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::io::{PipeReader, PipeWriter, Read, Seek};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, Signal, WaitOptions};
 
-use crate::sys;
+use crate::error::ExecError;
+use crate::sys::{self, Fork};
 use crate::wire;
 
 /// Inside the container, DNS queries to this address are answered by the host's resolver. Link-local, so that it
 /// cannot be an address that anybody else uses.
 const FORWARDED_RESOLVER: &str = "169.254.1.1";
 
+const ARGUMENTS: [&str; 20] = [
+    "--config-net",
+    "--foreground",
+    "--quiet",
+    // The gateway's address would otherwise lead to the host's loopback.
+    "--no-map-gw",
+    "--runas",
+    "0:0",
+    "-t",
+    "none",
+    "-u",
+    "none",
+    "-T",
+    "none",
+    "-U",
+    "none",
+    "--dns-forward",
+    FORWARDED_RESOLVER,
+    "--pid",
+    "/dev/stdout",
+    "--netns-only",
+    "--netns=/proc/self/fd/0",
+];
+
 /// How long `pasta` may take to set up the namespace; it needs about 10 ms.
 const START_SECONDS: i64 = 10;
 
-/// A running `pasta`, ended when dropped.
+/// A `pasta`, waiting or at work, ended when dropped.
 #[derive(Debug)]
-pub(crate) struct Pasta(Child);
+pub(crate) struct Pasta {
+    process: Pid,
+    program: PathBuf,
+    ready: Option<PipeReader>,
+    complaints: File,
+}
 
 impl Pasta {
-    /// Waits for the network namespace that the first process sends through `first`, connects it, and tells the
-    /// first process when it is ready.
-    pub(crate) fn attach(program: &Path, first: BorrowedFd<'_>) -> Result<Self, String> {
-        let message = wire::receive(first).map_err(|errno| errno.to_string())?;
-        let (_, mut descriptors) = message.ok_or("the container ended before it had a network namespace")?;
-        let namespace = descriptors.pop().ok_or("no network namespace was sent")?;
-        let (ready, report) = std::io::pipe().map_err(|error| error.to_string())?;
-        let mut complaints = File::from(
-            rustix::fs::memfd_create("strake-pasta", MemfdFlags::CLOEXEC)
-                .map_err(|errno| errno.to_string())?,
-        );
-        let mut command = Command::new(program);
-        // pasta gives up the right to look into other processes, so the namespace is its standard input; it writes
-        // its pid to standard output when everything is set up, which is how we know.
-        command
-            .args(["--config-net", "--foreground", "--quiet", "--no-map-gw", "--runas", "0:0"])
-            .args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"])
-            .args(["--dns-forward", FORWARDED_RESOLVER])
-            .args(["--pid", "/dev/stdout", "--netns-only", "--netns", "/proc/self/fd/0"])
-            .env_clear()
-            .stdin(Stdio::from(namespace))
-            .stdout(Stdio::from(report))
-            .stderr(Stdio::from(complaints.try_clone().map_err(|error| error.to_string())?));
-        let child = sys::die_with_parent(&mut command).spawn();
-        // The command holds our copy of the pipe's writing end, without whose closing there is no end of file.
-        drop(command);
-        let pasta = Self(child.map_err(|error| format!("start {}: {error}", program.display()))?);
-        if !is_ready(ready) {
-            let mut text = String::new();
-            let _ = complaints.rewind().and_then(|()| complaints.read_to_string(&mut text));
-            return Err(format!("{}: {}", program.display(), last_complaint(&text)));
+    /// Forks the process that becomes `pasta` as soon as the first process sends its network namespace through its
+    /// end of the socket pair, `first`.
+    ///
+    /// It must be called before the pid namespace is made: a child that is made later would be in it, where the
+    /// container could get at it, and the container would wait for its end. Returns `first` for the first process.
+    pub(crate) fn prepare(
+        program: &Path,
+        ours: BorrowedFd<'_>,
+        first: OwnedFd,
+    ) -> Result<(Self, OwnedFd), ExecError> {
+        let failed = |error: &dyn std::fmt::Display| ExecError::PrivateNetwork { reason: error.to_string() };
+        let (ready, report) = std::io::pipe().map_err(|error| failed(&error))?;
+        let complaints =
+            rustix::fs::memfd_create("strake-pasta", MemfdFlags::CLOEXEC).map_err(|errno| failed(&errno))?;
+        match sys::fork().map_err(|errno| failed(&errno))? {
+            Fork::Child => {
+                drop((first, ready));
+                become_pasta(program, ours, &report, &complaints)
+            }
+            Fork::Parent(process) => {
+                let complaints = File::from(complaints);
+                Ok((Self { process, program: program.to_owned(), ready: Some(ready), complaints }, first))
+            }
         }
-        wire::send(first, b"ready", &[]).map_err(|errno| errno.to_string())?;
-        Ok(pasta)
+    }
+
+    /// Waits until the network is there, and tells the first process. An error is the reason in words.
+    pub(crate) fn attach(&mut self, ours: BorrowedFd<'_>) -> Result<(), String> {
+        if !self.ready.take().is_some_and(is_ready) {
+            let mut text = String::new();
+            let _ = self.complaints.rewind().and_then(|()| self.complaints.read_to_string(&mut text));
+            return Err(format!("{}: {}", self.program.display(), last_complaint(&text)));
+        }
+        wire::send(ours, b"ready", &[]).map_err(|errno| errno.to_string())
     }
 }
 
 impl Drop for Pasta {
     fn drop(&mut self) {
         // Both fail only if it has ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = rustix::process::kill_process(self.process, Signal::KILL);
+        let _ = rustix::process::waitpid(Some(self.process), WaitOptions::empty());
     }
+}
+
+/// In the forked child.
+fn become_pasta(program: &Path, ours: BorrowedFd<'_>, report: &PipeWriter, complaints: &OwnedFd) -> ! {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let namespace = wire::receive(ours).ok().flatten().and_then(|(_, mut descriptors)| descriptors.pop());
+    // pasta gives up the right to look into other processes, so the namespace is its standard input; it writes its
+    // pid to standard output when everything is set up, which is how we know.
+    let connected = namespace.is_some_and(|namespace| {
+        sys::set_standard_stream(namespace, 0).is_ok()
+            && sys::set_standard_stream(report, 1).is_ok()
+            && sys::set_standard_stream(complaints, 2).is_ok()
+    });
+    if connected {
+        let name = program.to_string_lossy();
+        let args = [&*name].into_iter().chain(ARGUMENTS).map(CString::new).collect::<Result<Vec<_>, _>>();
+        if let (Ok(path), Ok(args)) = (CString::new(&*name), args) {
+            // It takes a signal that is ignored already for an error.
+            sys::reset_signals();
+            let errno = sys::execve(&path, &args, &[]);
+            let _ = rustix::io::write(complaints, errno.to_string().as_bytes());
+        }
+    }
+    sys::exit(1)
 }
 
 fn is_ready(mut pipe: PipeReader) -> bool {

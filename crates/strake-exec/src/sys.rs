@@ -6,8 +6,6 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::ptr;
 
 use rustix::process::Pid;
@@ -211,15 +209,4 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     // SAFETY: the request is initialised, NUL-terminated in its name, and lives through the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     if result == 0 { Ok(()) } else { Err(errno()) }
-}
-
-/// Lets the kernel kill the command's process when its parent ends. For parents with a single thread.
-pub(crate) fn die_with_parent(command: &mut Command) -> &mut Command {
-    // SAFETY: the closure makes one system call and allocates nothing.
-    unsafe {
-        command.pre_exec(|| {
-            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-            Ok(())
-        })
-    }
 }

@@ -54,7 +54,13 @@ fn monitor(control: BorrowedFd<'_>) -> Result<(), ExecError> {
         })?),
         _ => None,
     };
-    let (ours, theirs) = wire::control_sockets().map_err(|errno| ExecError::setup("make a socket", errno))?;
+    let (ours, mut theirs) =
+        wire::control_sockets().map_err(|errno| ExecError::setup("make a socket", errno))?;
+    let mut network = None;
+    if let Some(pasta) = pasta {
+        let (waiting, back) = Pasta::prepare(&pasta, ours.as_fd(), theirs)?;
+        (network, theirs) = (Some(waiting), back);
+    }
     sys::unshare(UnshareFlags::NEWPID)
         .map_err(|errno| ExecError::setup("make a pid namespace", errno).remedy("run as root or rootless"))?;
     let first = match sys::fork().map_err(|errno| ExecError::setup("fork", errno))? {
@@ -70,8 +76,7 @@ fn monitor(control: BorrowedFd<'_>) -> Result<(), ExecError> {
     }
     let first = First::new(first)?;
     wire::report(control, &Message::Process, Some(first.pidfd.as_fd()));
-    let network = pasta.map(|pasta| Pasta::attach(&pasta, ours.as_fd()));
-    if let Some(Err(reason)) = &network {
+    if let Some(Err(reason)) = network.as_mut().map(|network| network.attach(ours.as_fd())) {
         // The first process waits for this word and reports the reason.
         let _ = wire::send(ours.as_fd(), format!("failed {reason}").as_bytes(), &[]);
     }

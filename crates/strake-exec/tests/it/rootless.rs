@@ -27,6 +27,12 @@ pub(crate) fn repeat(args: &[String]) -> bool {
     // The build directory need not be open to the user.
     let program: PathBuf = dir.path().join("it");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // The mode that udev gives it; a machine without udev keeps the kernel's, which shuts users out.
+    if let Ok(tun) = std::fs::metadata("/dev/net/tun")
+        && tun.permissions().mode() & 0o006 != 0o006
+    {
+        let _ = std::fs::set_permissions("/dev/net/tun", std::fs::Permissions::from_mode(0o666));
+    }
     let home = dir.path().join("home");
     std::fs::create_dir(&home).unwrap();
     std::os::unix::fs::chown(&home, Some(uid), Some(gid)).unwrap();
