@@ -14,5 +14,5 @@ test: ## install what the tests need and run all of them
 check: ## what a change must pass: format, lints, tests, documentation, dependencies
 	@scripts/check
 
-bench: ## strake beside docker and buildah, and beside what the machine can do
-	@scripts/bench
+bench: ## measure strake, docker and buildah (BENCH="--rounds 5 copy" for one line)
+	@scripts/bench $(BENCH)

@@ -52,9 +52,8 @@ impl Dockerd {
     /// The client with `args`; `BuildKit` or the classic builder as `builder` says.
     pub fn client(&self, builder: Builder) -> Run {
         let build_kit = if builder == Builder::BuildKit { "1" } else { "0" };
-        let host = format!("unix://{}", self.socket().display());
         Run::new(&self.client)
-            .env("DOCKER_HOST", host)
+            .env("DOCKER_HOST", self.host())
             .env("DOCKER_BUILDKIT", build_kit)
             .env("HOME", &self.directory)
             .env("DOCKER_CONFIG", self.directory.join("config"))
@@ -93,6 +92,16 @@ impl Dockerd {
         let archive = ImageArchive::read(file.path())?;
         self.client(Builder::Classic).args(["rmi", "--no-prune", tag]).succeed()?;
         Ok(archive)
+    }
+
+    /// What `DOCKER_HOST` has to be.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Process id of the daemon, to read its memory.
+    pub fn pid(&self) -> Option<u32> {
+        std::fs::read_to_string(self.directory.join("dockerd.pid")).ok()?.trim().parse().ok()
     }
 
     fn start(&self, daemon: &Path) -> Outcome<()> {
