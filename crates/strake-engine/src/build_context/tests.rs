@@ -3,6 +3,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
+use strake_store::StatCache;
+
 use super::*;
 
 /// A directory that is removed at the end of the test.
