@@ -64,7 +64,7 @@ fn only_what_patterns_reach_is_scanned() {
 #[test]
 fn what_nobody_wants_is_not_even_opened() {
     let dir = Dir::with(&["a/x", "secret/y"]);
-    fs::set_permissions(dir.path("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(dir.path("secret"), fs::Permissions::from_mode(0o0)).unwrap();
     assert_eq!(paths(&dir.scan("", &["a"])), ["a", "a/x"]);
     assert_eq!(paths(&dir.scan("secret", &["."])), ["a", "a/x"]);
 }

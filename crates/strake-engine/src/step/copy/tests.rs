@@ -17,11 +17,10 @@ struct World {
     ids: [StepId; 3],
 }
 
-/// A layer that was written, and what the copy said.
+/// A layer that was written, and what the copy said of it.
 struct Layer {
     path: PathBuf,
     copied: Copied,
-    listing: Listing,
 }
 
 impl World {
@@ -122,7 +121,7 @@ impl World {
         let previous = previous.map(|layer| Previous { dir: &layer.path, files: &layer.copied.files });
         let target = CopyTarget { upper: &path, below: Some(&below), scratch: &scratch, previous };
         let copied = copy(op, &plan, &target)?;
-        Ok(Layer { path, copied, listing: plan.listing() })
+        Ok(Layer { path, copied })
     }
 
     fn copy(&self, sources: &[&str], destination: &str) -> Layer {
