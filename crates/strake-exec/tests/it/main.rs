@@ -4,6 +4,13 @@
 //! every case as root and then, through a copy of itself, every case again as the user `strake-test`. What a
 //! machine lacks is said; with `STRAKE_TEST_REQUIRE_ALL=1` it is a failure.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "these are tests, which clippy cannot know of a program with a `main` of its own"
+)]
+
 mod contract;
 mod hostile;
 mod isolation;
