@@ -1,6 +1,8 @@
 //! Random copies, written into layers of a real store and seen through real overlay mounts, against a model of what
 //! a copy means that knows nothing of layers.
 
+#![expect(clippy::unwrap_used, reason = "a test says enough by failing")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
