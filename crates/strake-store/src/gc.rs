@@ -130,7 +130,8 @@ pub struct Report {
 /// When the index cannot be read or written.
 pub fn usage(store: &Store) -> Result<Usage, StoreError> {
     measure_layers(store)?;
-    let snapshot = store.index().write("read the usage", |transaction, _| Ok(Inventory::load(transaction)?))?;
+    let snapshot =
+        store.index().write("read the usage", |transaction, _| Ok(Inventory::load(transaction)?))?;
     let mut usage = Usage {
         cache_mounts: disk_usage(&store.root().join("caches")),
         logs: disk_usage(&store.log_dir()),

@@ -80,8 +80,10 @@ pub struct Metadata {
     pub nlink: u64,
     /// The device that it is, for device files.
     pub rdev: u64,
-    /// Time of last modification, in nanoseconds since 1970.
+    /// Time of last modification, in nanoseconds since 1970; saturates in the year 2262.
     pub mtime_ns: i64,
+    /// The same in whole seconds since 1970, for any year.
+    pub mtime_s: i64,
     /// Time of last change of content or attributes, in nanoseconds since 1970.
     pub ctime_ns: i64,
 }
@@ -105,6 +107,7 @@ impl Metadata {
             nlink: u64::from(stat.st_nlink),
             rdev: stat.st_rdev,
             mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            mtime_s: stat.st_mtime,
             ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
         })
     }

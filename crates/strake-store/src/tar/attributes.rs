@@ -52,7 +52,7 @@ impl Attributes {
             uid: metadata.uid,
             gid: metadata.gid,
             mtime: (
-                metadata.mtime_ns.div_euclid(1_000_000_000),
+                metadata.mtime_s,
                 u32::try_from(metadata.mtime_ns.rem_euclid(1_000_000_000)).unwrap_or(0),
             ),
             xattrs: xattrs.map(|(name, value)| (name.as_bytes().to_vec(), value)).collect(),

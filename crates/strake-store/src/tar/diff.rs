@@ -89,7 +89,7 @@ impl<W: Write> Differ<W> {
             uid: metadata.uid,
             gid: metadata.gid,
             size: 0,
-            mtime: self.mtime(metadata.mtime_ns),
+            mtime: self.mtime(metadata.mtime_s),
             device: (0, 0),
             xattrs: &found.xattrs,
         };
@@ -152,8 +152,7 @@ impl<W: Write> Differ<W> {
     }
 
     /// Whole seconds, rounded down, not later than asked for.
-    fn mtime(&self, mtime_ns: i64) -> i64 {
-        let seconds = mtime_ns.div_euclid(1_000_000_000);
+    fn mtime(&self, seconds: i64) -> i64 {
         self.clamp.map_or(seconds, |clamp| seconds.min(clamp))
     }
 }

@@ -80,12 +80,15 @@ pub(crate) fn tar(entries: &[Raw<'_>]) -> Vec<u8> {
 }
 
 pub(crate) fn tar_without_end(entries: &[Raw<'_>]) -> Vec<u8> {
-    entries.iter().flat_map(|entry| {
-        let mut bytes = header(entry, entry.content.len() as u64).to_vec();
-        bytes.extend(entry.content);
-        bytes.resize(bytes.len().next_multiple_of(512), 0);
-        bytes
-    }).collect()
+    entries
+        .iter()
+        .flat_map(|entry| {
+            let mut bytes = header(entry, entry.content.len() as u64).to_vec();
+            bytes.extend(entry.content);
+            bytes.resize(bytes.len().next_multiple_of(512), 0);
+            bytes
+        })
+        .collect()
 }
 
 pub(crate) fn header(entry: &Raw<'_>, size: u64) -> [u8; 512] {
@@ -147,7 +150,12 @@ pub(crate) fn unpack_all(store: &Store, tars: &[Vec<u8>]) -> Result<Vec<LayerId>
 /// Everything about a host directory that a layer should keep, by path.
 pub(crate) fn describe(root: &Path) -> BTreeMap<Vec<u8>, String> {
     use std::os::unix::ffi::OsStrExt as _;
-    fn visit(root: &Path, path: &Path, into: &mut BTreeMap<Vec<u8>, String>, inodes: &mut BTreeMap<u64, Vec<u8>>) {
+    fn visit(
+        root: &Path,
+        path: &Path,
+        into: &mut BTreeMap<Vec<u8>, String>,
+        inodes: &mut BTreeMap<u64, Vec<u8>>,
+    ) {
         for entry in std::fs::read_dir(path).unwrap() {
             let path = entry.unwrap().path();
             let metadata = std::fs::symlink_metadata(&path).unwrap();
@@ -176,7 +184,10 @@ pub(crate) fn describe(root: &Path) -> BTreeMap<Vec<u8>, String> {
             let mtime = if whiteout { 0 } else { metadata.mtime() };
             let text = format!(
                 "{what} mode {mode:o} owner {}:{} mtime {mtime} xattrs {:?} same as {:?}",
-                metadata.uid(), metadata.gid(), xattrs(&path), same,
+                metadata.uid(),
+                metadata.gid(),
+                xattrs(&path),
+                same,
             );
             into.insert(name, text);
             if kind.is_dir() {

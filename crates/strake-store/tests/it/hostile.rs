@@ -6,8 +6,8 @@ use std::path::Path;
 use strake_store::tar::{Applied, TarError, apply};
 
 use super::fixture::{
-    Raw, apply_options, dir, file, fixture, hard_link, header, is_root, pax, raw, seal, symlink, tar, tar_without_end,
-    xattrs,
+    Raw, apply_options, dir, file, fixture, hard_link, header, is_root, pax, raw, seal, symlink, tar,
+    tar_without_end, xattrs,
 };
 
 struct Outcome {
@@ -37,13 +37,15 @@ impl Outcome {
 
 /// Applies a tar beside a file that must stay as it is.
 fn check(tar: &[u8]) -> Outcome {
-    let fixture = fixture();
+    // One store for all, only to learn which attributes can be written here.
+    static FLAVOUR: std::sync::OnceLock<strake_store::Flavour> = std::sync::OnceLock::new();
+    let flavour = *FLAVOUR.get_or_init(|| fixture().store.flavour());
     let folder = tempfile::tempdir().unwrap();
     let (dest, outside) = (folder.path().join("dest"), folder.path().join("outside"));
     std::fs::create_dir(&dest).unwrap();
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("file"), "untouched").unwrap();
-    let result = apply(tar, &dest, &apply_options(fixture.store.flavour()));
+    let result = apply(tar, &dest, &apply_options(flavour));
     assert_eq!(std::fs::read_to_string(outside.join("file")).unwrap(), "untouched");
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1, "something was written outside");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "something was written outside");
@@ -83,7 +85,8 @@ fn names_of_any_bytes_are_kept() {
     let outcome = check(&tar(&[Raw { name, ..file("", "x") }]));
     assert!(outcome.path("").join(std::ffi::OsStr::from_bytes(name)).exists());
     // The same in decomposed form is another name.
-    let outcome = check_entries(&[file("\u{e4}", "one"), file("a\u{308}", "two"), file("A", "x"), file("a", "y")]);
+    let outcome =
+        check_entries(&[file("\u{e4}", "one"), file("a\u{308}", "two"), file("A", "x"), file("a", "y")]);
     assert_eq!(std::fs::read_dir(outcome.path("")).unwrap().count(), 4);
     check(&tar(&[Raw { name: b"a/../\x1b[31m", ..file("", "x") }])).refused("..");
 }
@@ -92,8 +95,17 @@ fn names_of_any_bytes_are_kept() {
 fn a_planted_link_leads_nowhere_outside() {
     for target in ["../outside", "/outside", "/../../outside", "../../../../../../outside"] {
         let outcome = check_entries(&[symlink("a", target), file("a/file", "evil")]);
-        assert_eq!(outcome.text("outside/file"), "evil", "the link is followed inside, as the container would");
-        check_entries(&[symlink("a", target), dir("a/new"), symlink("a/new/x", "y"), hard_link("h", "a/file")]);
+        assert_eq!(
+            outcome.text("outside/file"),
+            "evil",
+            "the link is followed inside, as the container would"
+        );
+        check_entries(&[
+            symlink("a", target),
+            dir("a/new"),
+            symlink("a/new/x", "y"),
+            hard_link("h", "a/file"),
+        ]);
     }
 }
 
@@ -107,8 +119,14 @@ fn writing_over_a_link_replaces_the_link() {
 
 #[test]
 fn a_directory_replaced_by_a_link_is_not_written_into_by_what_was_open() {
-    let outcome =
-        check_entries(&[dir("d"), file("d/one", "1"), symlink("d", "e"), file("d/two", "2"), dir("d"), file("d/3", "")]);
+    let outcome = check_entries(&[
+        dir("d"),
+        file("d/one", "1"),
+        symlink("d", "e"),
+        file("d/two", "2"),
+        dir("d"),
+        file("d/3", ""),
+    ]);
     assert_eq!(outcome.text("e/two"), "2");
     assert!(!outcome.path("d/one").exists());
 }
@@ -181,7 +199,9 @@ fn devices_and_pipes_are_made_where_that_is_possible() {
 
 #[test]
 fn overlayfs_attributes_do_not_come_in() {
-    for name in ["trusted.overlay.opaque", "user.overlay.opaque", "trusted.overlay.redirect", "user.overlay.metacopy"] {
+    for name in
+        ["trusted.overlay.opaque", "user.overlay.opaque", "trusted.overlay.redirect", "user.overlay.metacopy"]
+    {
         let key = format!("SCHILY.xattr.{name}");
         let outcome = check(&[pax(&[(&key, b"y")]), tar(&[dir("d")])].concat());
         assert!(xattrs(&outcome.path("d")).is_empty());
@@ -192,10 +212,22 @@ fn overlayfs_attributes_do_not_come_in() {
 #[test]
 fn later_entries_replace_earlier_ones() {
     let outcome = check_entries(&[
-        file("a", "1"), file("a", "2"), dir("d"), file("d/x", ""), file("d", "now a file"), file("e", ""), dir("e"),
-        file("e/x", "in"), dir("e"), symlink("s", "a"), raw(b'6', "s"),
+        file("a", "1"),
+        file("a", "2"),
+        dir("d"),
+        file("d/x", ""),
+        file("d", "now a file"),
+        file("e", ""),
+        dir("e"),
+        file("e/x", "in"),
+        dir("e"),
+        symlink("s", "a"),
+        raw(b'6', "s"),
     ]);
-    assert_eq!((outcome.text("a"), outcome.text("d"), outcome.text("e/x")), ("2".into(), "now a file".into(), "in".into()));
+    assert_eq!(
+        (outcome.text("a"), outcome.text("d"), outcome.text("e/x")),
+        ("2".into(), "now a file".into(), "in".into())
+    );
     assert!(!outcome.path("s").is_symlink());
 }
 
@@ -218,7 +250,9 @@ fn setuid_bits_survive_the_change_of_owner() {
 #[test]
 fn times_far_away_and_before_1970() {
     use std::os::unix::fs::MetadataExt as _;
-    for (time, expect) in [(&b"-2.5"[..], Some(-3)), (b"253370764800", None), (b"-99999999999999999999", None)] {
+    for (time, expect) in
+        [(&b"-2.5"[..], Some(-3)), (b"253370764800", None), (b"-99999999999999999999", None)]
+    {
         let outcome = check(&[pax(&[("mtime", time)]), tar(&[file("x", "")])].concat());
         let mtime = std::fs::metadata(outcome.path("x")).unwrap().mtime();
         assert!(expect.is_none_or(|expect| expect == mtime), "{mtime}");
@@ -241,11 +275,14 @@ fn claims_of_enormous_size_are_refused_before_anything_is_allocated() {
     }
     check(&huge(b'0')).refused("bytes in its files");
     let sparse = pax(&[
-        ("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.name", b"s"),
+        ("GNU.sparse.major", b"1"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.name", b"s"),
         ("GNU.sparse.realsize", b"9223372036854775807"),
     ]);
     let map = file("x", "1\n0\n0\n");
-    check(&[sparse, tar(&[Raw { content: &[map.content, &[0; 506]].concat(), ..map }])].concat()).refused("bytes in its");
+    check(&[sparse, tar(&[Raw { content: &[map.content, &[0; 506]].concat(), ..map }])].concat())
+        .refused("bytes in its");
     let many: Vec<_> = (0..100_001).map(|_| dir("d")).collect();
     check_entries(&many).refused("entries");
 }
@@ -261,22 +298,43 @@ fn sparse_files_of_all_dialects() {
     seal(&mut old);
     let old = [&old[..], b"data", &[0; 508], &[0; 1024]].concat();
     let data = tar(&[file("x", "data")]);
-    let zero = [pax(&[
-        ("GNU.sparse.size", b"1024"), ("GNU.sparse.numblocks", b"1"), ("GNU.sparse.offset", b"1000"),
-        ("GNU.sparse.numbytes", b"4"), ("path", b"s"),
-    ]), data.clone()].concat();
-    let one = [pax(&[("GNU.sparse.size", b"1024"), ("GNU.sparse.map", b"1000,4"), ("GNU.sparse.name", b"s")]), data].concat();
+    let zero = [
+        pax(&[
+            ("GNU.sparse.size", b"1024"),
+            ("GNU.sparse.numblocks", b"1"),
+            ("GNU.sparse.offset", b"1000"),
+            ("GNU.sparse.numbytes", b"4"),
+            ("path", b"s"),
+        ]),
+        data.clone(),
+    ]
+    .concat();
+    let one = [
+        pax(&[("GNU.sparse.size", b"1024"), ("GNU.sparse.map", b"1000,4"), ("GNU.sparse.name", b"s")]),
+        data,
+    ]
+    .concat();
     let content = [&b"1\n1000\n4\n"[..], &[0; 503], b"data"].concat();
-    let last = [pax(&[
-        ("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.name", b"s"), ("GNU.sparse.realsize", b"1024"),
-    ]), tar(&[Raw { content: &content, ..file("GNUSparseFile.0/s", "") }])].concat();
+    let last = [
+        pax(&[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"s"),
+            ("GNU.sparse.realsize", b"1024"),
+        ]),
+        tar(&[Raw { content: &content, ..file("GNUSparseFile.0/s", "") }]),
+    ]
+    .concat();
     for (dialect, bytes) in [("old", old), ("0.0", zero), ("0.1", one), ("1.0", last)] {
         let outcome = check(&bytes);
         outcome.applied();
         assert_eq!(std::fs::read(outcome.path("s")).unwrap(), expect, "{dialect}");
     }
     for map in ["1000,40", "1020,4,1000,0", "18446744073709551615,4", "4", "a,b"] {
-        let bytes = [pax(&[("GNU.sparse.size", b"1024"), ("GNU.sparse.map", map.as_bytes())]), tar(&[file("x", "data")])];
+        let bytes = [
+            pax(&[("GNU.sparse.size", b"1024"), ("GNU.sparse.map", map.as_bytes())]),
+            tar(&[file("x", "data")]),
+        ];
         assert!(check(&bytes.concat()).result.is_err(), "{map}");
     }
 }
@@ -305,7 +363,8 @@ fn what_is_no_tar_is_refused_wherever_it_is_cut() {
 #[test]
 fn long_names_of_gnu_tar() {
     let name = "d/".repeat(80) + "file";
-    let long = tar_without_end(&[Raw { content: format!("{name}\0").as_bytes(), ..raw(b'L', "././@LongLink") }]);
+    let long =
+        tar_without_end(&[Raw { content: format!("{name}\0").as_bytes(), ..raw(b'L', "././@LongLink") }]);
     let outcome = check(&[long, tar(&[file("short", "x")])].concat());
     assert_eq!(outcome.text(&name), "x");
 }

@@ -47,12 +47,19 @@ fn make() -> impl Strategy<Value = Make> {
 fn build(root: &Path, steps: &[Make], flavour: Flavour) {
     use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
     let (mut dirs, mut files, mut all) = (vec![root.to_owned()], Vec::new(), Vec::new());
-    let opaque_name = if flavour == Flavour::Trusted { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
+    let opaque_name =
+        if flavour == Flavour::Trusted { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
     let node = |path: &Path, kind, mode| rustix::fs::mknodat(CWD, path, kind, Mode::from_raw_mode(mode), 0);
     for step in steps {
-        let (Make::Dir { parent, name, .. } | Make::File { parent, name, .. } | Make::Link { parent, name, .. }
-            | Make::HardLink { parent, name, .. } | Make::Whiteout { parent, name } | Make::Fifo { parent, name }) = step
-        else { continue };
+        let (Make::Dir { parent, name, .. }
+        | Make::File { parent, name, .. }
+        | Make::Link { parent, name, .. }
+        | Make::HardLink { parent, name, .. }
+        | Make::Whiteout { parent, name }
+        | Make::Fifo { parent, name }) = step
+        else {
+            continue;
+        };
         let path = dirs[parent % dirs.len()].join(std::ffi::OsStr::from_bytes(name));
         if path.as_os_str().len() > 3500 || path.symlink_metadata().is_ok() {
             continue;
@@ -89,7 +96,8 @@ fn build(root: &Path, steps: &[Make], flavour: Flavour) {
     // Deepest first, so that times stay.
     all.sort();
     for (at, path) in all.iter().enumerate().rev() {
-        let step = steps.iter().find(|step| matches!(step, Make::Attributes { file, .. } if file % all.len() == at));
+        let step =
+            steps.iter().find(|step| matches!(step, Make::Attributes { file, .. } if file % all.len() == at));
         let Some(Make::Attributes { mode, owner, time, xattr, .. }) = step else { continue };
         let metadata = path.symlink_metadata().unwrap();
         let owner = (Some(Uid::from_raw(*owner)), Some(Gid::from_raw(*owner)));
@@ -148,17 +156,22 @@ fn content_digests_see_everything_but_times() {
         content_digest(layer.upper()).unwrap()
     };
     let plain = digest(&|_| {});
-    assert_eq!(plain, digest(&|root| {
-        let file = std::fs::File::options().write(true).open(root.join("d/f")).unwrap();
-        file.set_modified(std::time::UNIX_EPOCH).unwrap();
-    }));
+    assert_eq!(
+        plain,
+        digest(&|root| {
+            let file = std::fs::File::options().write(true).open(root.join("d/f")).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        })
+    );
     let changes: [&dyn Fn(&Path); 6] = [
         &|root| std::fs::write(root.join("d/f"), "Content").unwrap(),
         &|root| std::fs::set_permissions(root.join("d/f"), std::fs::Permissions::from_mode(0o600)).unwrap(),
         &|root| std::fs::rename(root.join("d/f"), root.join("d/g")).unwrap(),
         &|root| std::fs::rename(root.join("d/f"), root.join("f")).unwrap(),
         &|root| std::os::unix::fs::symlink("f", root.join("d/l")).unwrap(),
-        &|root| rustix::fs::setxattr(root.join("d"), "user.x", b"1", rustix::fs::XattrFlags::empty()).unwrap(),
+        &|root| {
+            rustix::fs::setxattr(root.join("d"), "user.x", b"1", rustix::fs::XattrFlags::empty()).unwrap()
+        },
     ];
     let mut digests: Vec<_> = changes.iter().map(|change| digest(change)).collect();
     digests.push(plain);

@@ -32,11 +32,19 @@ fn a_directory_that_the_tar_leaves_out_keeps_its_mode() {
 fn a_file_below_a_directory_that_is_a_link_goes_where_the_link_leads() {
     let fixture = fixture();
     let base = tar(&[
-        dir("usr"), dir("usr/lib"), file("usr/lib/old", "old"), symlink("lib", "usr/lib"), symlink("abs", "/usr/lib"),
-        symlink("loop", "loop2"), symlink("two", "lib"),
+        dir("usr"),
+        dir("usr/lib"),
+        file("usr/lib/old", "old"),
+        symlink("lib", "usr/lib"),
+        symlink("abs", "/usr/lib"),
+        symlink("loop", "loop2"),
+        symlink("two", "lib"),
     ]);
     let layer = tar(&[
-        file("lib/new", "new"), file("lib/sub/deep", "deep"), file("abs/two", "2"), file("two/three", "3"),
+        file("lib/new", "new"),
+        file("lib/sub/deep", "deep"),
+        file("abs/two", "2"),
+        file("two/three", "3"),
         file("lib/.wh.old", ""),
     ]);
     merged(&fixture.store, &[base, layer], |root| {
@@ -92,9 +100,17 @@ fn a_hard_link_to_nothing_is_an_error_and_leaves_nothing() {
 fn deleted_and_replaced_things_do_not_show_through() {
     let fixture = fixture();
     let base = tar(&[dir("d"), file("d/old", ""), file("gone", ""), dir("e"), file("e/old", "")]);
-    let layer = tar(&[file(".wh.gone", ""), file("d/.wh..wh..opq", ""), file("d/new", ""), file(".wh.e", ""), file("e/n", "")]);
+    let layer = tar(&[
+        file(".wh.gone", ""),
+        file("d/.wh..wh..opq", ""),
+        file("d/new", ""),
+        file(".wh.e", ""),
+        file("e/n", ""),
+    ]);
     merged(&fixture.store, &[base, layer], |root| {
-        for (path, there) in [("gone", false), ("d/old", false), ("d/new", true), ("e/old", false), ("e/n", true)] {
+        for (path, there) in
+            [("gone", false), ("d/old", false), ("d/new", true), ("e/old", false), ("e/n", true)]
+        {
             assert_eq!(root.stat(Path::new(path)).is_ok(), there, "{path}");
         }
     });
