@@ -412,8 +412,8 @@ fn refuse_foreign_directory(root: &Path) -> Result<(), StoreError> {
     let entries = std::fs::read_dir(root).map_err(StoreError::io("read", root))?;
     for entry in entries {
         let name = entry.map_err(StoreError::io("read", root))?.file_name();
-        let ours = |directory: &&str| directory.split('/').next() == name.to_str();
-        if name != VERSION_FILE && name != "lost+found" && !DIRECTORIES.iter().any(|name| ours(&name)) {
+        let ours = |directory: &str| directory.split('/').next() == name.to_str();
+        if name != VERSION_FILE && name != "lost+found" && !DIRECTORIES.iter().any(|name| ours(name)) {
             let message = format!("it holds `{}` and is not a store of strake", name.display());
             let error = std::io::Error::new(std::io::ErrorKind::AlreadyExists, message);
             return Err(StoreError::io("use as a store the directory", root)(error));

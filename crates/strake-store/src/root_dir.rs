@@ -104,7 +104,7 @@ impl Metadata {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             dev: stat.st_dev,
             ino: stat.st_ino,
-            nlink: u64::from(stat.st_nlink),
+            nlink: widen(stat.st_nlink),
             rdev: stat.st_rdev,
             mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
             mtime_s: stat.st_mtime,
@@ -121,6 +121,11 @@ impl Metadata {
     pub fn is_whiteout(&self) -> bool {
         self.entry_type == EntryType::CharDevice && self.rdev == 0
     }
+}
+
+/// The number of links has another width on other processors.
+fn widen(number: impl Into<u64>) -> u64 {
+    number.into()
 }
 
 /// Saturates, since a file system may hold any time.

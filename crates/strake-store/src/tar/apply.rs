@@ -228,9 +228,8 @@ impl Applier<'_> {
             return refuse("that is itself");
         }
         let (target_parent, target_name) = split(&target);
-        let target_parent = match self.existing_directory(target_parent)? {
-            Some(directory) => directory,
-            None => return self.defer_link(parent, name, target),
+        let Some(target_parent) = self.existing_directory(target_parent)? else {
+            return self.defer_link(parent, name, target);
         };
         match self.tree.examine(&target_parent, target_name)? {
             Some(found) if found.is_dir() => return refuse("that is a directory"),
