@@ -73,9 +73,11 @@ impl Session {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| ExecError::setup_io(format!("start {}", program.display()), &error))?;
+        let sized = container.process.terminal && io.stdin == Stdin::Terminal;
+        let size = sized.then(terminal::size).flatten();
         let inherited = !container.process.terminal && io.stdin != Stdin::Null;
         let stdin = inherited.then(rustix::stdio::stdin);
-        let sent = wire::send_instructions(ours.as_fd(), container, runner, stdin);
+        let sent = wire::send_instructions(ours.as_fd(), container, runner, size, stdin);
         let mut session = Self {
             control: Some(ours),
             stdout: init.stdout.take().map(OwnedFd::from),
@@ -99,7 +101,7 @@ impl Session {
     fn carry(&mut self, io: Io<'_>, terminal: bool, cancel: &Cancel) -> Result<(), ExecError> {
         let raw = (terminal && io.stdin == Stdin::Terminal).then(RawMode::enter).flatten();
         let mut input = Input::new(terminal && io.stdin != Stdin::Null);
-        let mut size = None;
+        let mut size = terminal::size();
         let output = io.output;
         let mut buffer = vec![0; PIECE];
         while self.control.is_some()

@@ -11,7 +11,7 @@ use crate::sys;
 
 /// Opens a terminal in the container's own `/dev/pts`, makes it the controlling terminal and the standard streams
 /// of this process, and returns its master side. The process must lead a session and still be root.
-pub(crate) fn open_inside(uid: u32) -> Result<OwnedFd, ExecError> {
+pub(crate) fn open_inside(uid: u32, size: Option<(u16, u16)>) -> Result<OwnedFd, ExecError> {
     let failed = |what: &'static str| move |errno: rustix::io::Errno| ExecError::setup(what, errno);
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master =
@@ -23,6 +23,10 @@ pub(crate) fn open_inside(uid: u32) -> Result<OwnedFd, ExecError> {
     if uid != 0 {
         rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(uid)), None)
             .map_err(failed("give the terminal to the user"))?;
+    }
+    if let Some((ws_row, ws_col)) = size {
+        rustix::termios::tcsetwinsize(&master, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 })
+            .map_err(failed("set the size of the terminal"))?;
     }
     crate::mount::console(slave.as_fd())?;
     rustix::process::ioctl_tiocsctty(&slave).map_err(failed("control the terminal"))?;
@@ -57,12 +61,16 @@ impl Drop for RawMode {
     }
 }
 
+/// Rows and columns of the program's terminal.
+pub(crate) fn size() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdin()).ok()?;
+    Some((size.ws_row, size.ws_col)).filter(|size| *size != (0, 0))
+}
+
 /// Gives the container's terminal the size of the program's, if that has changed since `last`.
 pub(crate) fn forward_size(master: BorrowedFd<'_>, last: &mut Option<(u16, u16)>) {
-    let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin()) else { return };
-    let new = (size.ws_row, size.ws_col);
-    if new != (0, 0) && *last != Some(new) {
-        *last = Some(new);
-        let _ = rustix::termios::tcsetwinsize(master, Winsize { ..size });
-    }
+    let Some(new) = size().filter(|new| *last != Some(*new)) else { return };
+    *last = Some(new);
+    let (ws_row, ws_col) = new;
+    let _ = rustix::termios::tcsetwinsize(master, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 });
 }

@@ -26,6 +26,8 @@ use crate::process::{Container, ExitStatus, MountKind};
 pub(crate) struct Instructions {
     pub(crate) container: Container,
     pub(crate) runner: Runner,
+    /// Rows and columns of the container's terminal from the start, where they are known.
+    pub(crate) terminal_size: Option<(u16, u16)>,
     /// Lengths of the contents of the `File` mounts, in order; the bytes follow the description.
     file_lengths: Vec<usize>,
 }
@@ -65,12 +67,14 @@ pub(crate) fn send_instructions(
     socket: BorrowedFd<'_>,
     container: &Container,
     runner: &Runner,
+    terminal_size: Option<(u16, u16)>,
     stdin: Option<BorrowedFd<'_>>,
 ) -> std::io::Result<()> {
     let files: Vec<&[u8]> = contents(container).collect();
     let description = Instructions {
         container: container.clone_without_contents(),
         runner: runner.clone(),
+        terminal_size,
         file_lengths: files.iter().map(|content| content.len()).collect(),
     };
     let description = serde_json::to_vec(&description)?;

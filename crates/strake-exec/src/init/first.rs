@@ -59,7 +59,7 @@ fn start(
                 wait_for_network(network.as_fd())?;
             }
             drop(network);
-            become_program(control, container, stdin, *unfiltered)
+            become_program(control, instructions, stdin, *unfiltered)
         }
         Runner::Runc { runc, id } => {
             let prepared = Prepared::make(control, container, &nameservers)?;
@@ -152,15 +152,16 @@ fn mount_and_enter(
 /// From a process that is root in the container to the program of the image.
 fn become_program(
     control: BorrowedFd<'_>,
-    container: &Container,
+    instructions: &Instructions,
     stdin: Option<OwnedFd>,
     unfiltered: bool,
 ) -> Result<Never, ExecError> {
+    let container = &instructions.container;
     let process = &container.process;
     let ids = identity::resolve_here(&process.user)?;
     let _ = rustix::process::setsid();
     if process.terminal {
-        let terminal = crate::terminal::open_inside(ids.uid)?;
+        let terminal = crate::terminal::open_inside(ids.uid, instructions.terminal_size)?;
         wire::report(control, &Message::Terminal, Some(terminal.as_fd()));
     } else {
         connect_input(stdin)?;

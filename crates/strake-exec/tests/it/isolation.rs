@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     ("isolation::network", network),
     ("isolation::our_own_program_is_out_of_reach", our_own_program_is_out_of_reach),
     ("isolation::many_at_once", many_at_once),
+    ("isolation::nothing_outlives_a_killed_executor", nothing_outlives_a_killed_executor),
 ];
 
 fn status(sandbox: &mut Sandbox) -> BTreeMap<String, String> {
@@ -278,5 +279,38 @@ fn many_at_once() {
     });
     for talker in talkers {
         talker.join().unwrap();
+    }
+}
+
+/// The copy of this program that is killed while its container runs.
+pub(crate) const VICTIM: &str = "--victim";
+
+pub(crate) fn victim() {
+    let mut sandbox = Sandbox::new();
+    // With a set-user-id program the kernel forgets the parent-death signal; the monitor does not forget.
+    sandbox.container.process.args =
+        ["/bin/sh", "-c", "trap '' TERM HUP; echo up >&2; sleep 603; sleep 603"].map(str::to_owned).into();
+    let mut output = |_, _: &[u8]| crate::say("up");
+    let io = strake_exec::Io { output: &mut output, stdin: strake_exec::Stdin::Null };
+    let _ = sandbox.executor.run(&sandbox.container, io, &Default::default());
+}
+
+fn nothing_outlives_a_killed_executor() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut victim = std::process::Command::new("/proc/self/exe")
+        .arg(VICTIM)
+        .args(sandbox::is_rootless().then_some(crate::rootless::ARGUMENT))
+        .env("TMPDIR", dir.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut byte = [0];
+    std::io::Read::read_exact(victim.stdout.as_mut().unwrap(), &mut byte).unwrap();
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while sandbox::processes_named("sleep 603") > 0 {
+        assert!(std::time::Instant::now() < deadline, "still there");
+        std::thread::yield_now();
     }
 }

@@ -36,6 +36,10 @@ fn main() -> ExitCode {
         Some(strake_exec::INIT_ARG) => strake_exec::init_main(),
         Some(rootless::ARGUMENT) => rootless::enter(),
         Some(speed::ARGUMENT) => return speed::measure(),
+        Some(isolation::VICTIM) => {
+            isolation::victim();
+            return ExitCode::SUCCESS;
+        }
         Some(terminal::ARGUMENT) => return terminal::program(),
         _ => {}
     }
