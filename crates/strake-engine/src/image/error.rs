@@ -37,7 +37,7 @@ pub enum ImageError {
         /// Which image.
         reference: String,
         /// What was needed.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// What there is.
         available: Vec<Platform>,
     },

@@ -154,7 +154,7 @@ fn offered(index: &ImageIndex) -> Vec<Platform> {
 }
 
 fn no_variant(reference: &Reference, wanted: &Platform, available: Vec<Platform>) -> ImageError {
-    ImageError::Platform { reference: reference.familiar(), wanted: wanted.clone(), available }
+    ImageError::Platform { reference: reference.familiar(), wanted: Box::new(wanted.clone()), available }
 }
 
 fn config_bytes(
