@@ -11,9 +11,15 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenT
 use crate::layout::{Shared, TempDir};
 use crate::{Flavour, RootDir, StoreError};
 
-/// What the overlays of strake are mounted with; the kernel's defaults differ between distributions.
-const OPTIONS: [(&str, &str); 4] =
-    [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off"), ("xino", "off")];
+/// What the overlays of strake are mounted with; the kernel's defaults differ between distributions. With `userxattr`
+/// the kernel refuses `redirect_dir=off`, and `nofollow` means the same for what is written.
+fn options(flavour: Flavour) -> [(&'static str, &'static str); 4] {
+    let redirect = match flavour {
+        Flavour::Trusted => "off",
+        Flavour::User => "nofollow",
+    };
+    [("index", "off"), ("redirect_dir", redirect), ("metacopy", "off"), ("xino", "off")]
+}
 
 /// The longest string that `fsconfig` takes, the final zero byte not counted.
 const PARAMETER_MAX: usize = 255;
@@ -71,7 +77,7 @@ pub(crate) fn mount_overlay(
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed())?;
     let set = |key: &str, value: &Path| rustix::mount::fsconfig_set_string(&context, key, value);
     set("source", Path::new("strake")).map_err(failed())?;
-    for (key, value) in OPTIONS {
+    for (key, value) in options(flavour) {
         set(key, Path::new(value)).map_err(failed())?;
     }
     if flavour == Flavour::User {
@@ -123,7 +129,9 @@ fn mount_classic(shared: &Arc<Shared>, lowers: &[PathBuf]) -> Result<OwnedFd, St
         lowerdir.push_str(path);
     }
     let mut options = format!("lowerdir={lowerdir}");
-    OPTIONS.iter().for_each(|(key, value)| options.push_str(&format!(",{key}={value}")));
+    for (key, value) in self::options(shared.flavour) {
+        options.push_str(&format!(",{key}={value}"));
+    }
     if shared.flavour == Flavour::User {
         options.push_str(",userxattr");
     }

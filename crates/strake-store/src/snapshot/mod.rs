@@ -70,7 +70,8 @@ pub trait Snapshotter: Send + Sync + Debug {
 /// How the executor obtains the root file system of an active snapshot, in its own mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotMount {
-    /// Mount an overlay with `index=off,redirect_dir=off,metacopy=off,xino=off`.
+    /// Mount an overlay with `index=off,redirect_dir=off,metacopy=off,xino=off`; with `userxattr` the kernel takes
+    /// `redirect_dir=nofollow` only.
     Overlay {
         /// The read-only directories, bottom first; at least one.
         lowers: Vec<PathBuf>,

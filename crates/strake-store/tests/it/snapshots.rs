@@ -25,9 +25,12 @@ fn run(active: &ActiveSnapshot, work: impl FnOnce(&Path)) {
         SnapshotMount::Directory(path) => work(&path),
         SnapshotMount::Overlay { lowers, upper, work: work_dir, user_xattr } => {
             let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
-            for (key, value) in
-                [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off"), ("xino", "off")]
-            {
+            for (key, value) in [
+                ("index", "off"),
+                ("redirect_dir", if user_xattr { "nofollow" } else { "off" }),
+                ("metacopy", "off"),
+                ("xino", "off"),
+            ] {
                 fsconfig_set_string(&context, key, value).unwrap();
             }
             if user_xattr {
@@ -105,14 +108,21 @@ fn a_step_sees_what_is_below_and_leaves_only_its_changes() {
         // And the layer alone says the same as a tar.
         let mut tar = Vec::new();
         strake_store::tar::diff(&upper, &mut tar, &strake_store::tar::DiffOptions::default()).unwrap();
-        for name in [".wh.gone", "replaced/.wh..wh..opq", "d/f", "new/dir/"] {
+        for name in [".wh.gone", "d/f", "new/dir/"] {
             assert!(tar.windows(name.len()).any(|window| window == name.as_bytes()), "{name}");
         }
+        // A directory made anew may get the old inode; the copying snapshotter then names what is gone.
+        let hides = ["replaced/.wh..wh..opq", "replaced/.wh.below"];
+        assert!(hides.iter().any(|name| tar.windows(name.len()).any(|window| window == name.as_bytes())));
     });
 }
 
 #[test]
 fn both_make_the_same_layer() {
+    let probe = fixture_with(SnapshotterChoice::Automatic);
+    if probe.store.snapshots().kind() == strake_store::SnapshotterKind::Copy {
+        return super::fixture::missing("overlayfs in the temporary directory");
+    }
     let digest = |choice| {
         let fixture = fixture_with(choice);
         let layers = base(&fixture.store);
