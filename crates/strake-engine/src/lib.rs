@@ -21,4 +21,4 @@ pub use event::{Event, Events, Explanation, Holder, PlannedStep, Stream, Transfe
 pub use request::{BuildOutput, BuildRequest, Cancellation, ContextSource, Environment, Secret, StageOutput};
 pub use schedule::build;
 pub use signature::Signature;
-pub use step::copy;
+pub use step::{copy, trust};

@@ -5,7 +5,7 @@ mod explain;
 mod files;
 pub(crate) mod make_dir;
 mod run;
-mod trust;
+pub mod trust;
 
 use std::collections::BTreeMap;
 use std::path::Path;

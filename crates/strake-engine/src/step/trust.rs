@@ -38,13 +38,15 @@ const VARIABLES: [&str; 9] = [
 
 /// What makes a step trust.
 #[derive(Debug, Default)]
-pub(super) struct Trust {
-    pub(super) mount: Option<strake_exec::Mount>,
-    pub(super) env: Vec<(String, String)>,
+pub struct Trust {
+    /// The bundle.
+    pub mount: Option<strake_exec::Mount>,
+    /// The variables that name it.
+    pub env: Vec<(String, String)>,
 }
 
 /// Puts the image's certificates and `pem` together.
-pub(super) fn prepare(image: &View, pem: &[u8]) -> Trust {
+pub fn prepare(image: &View, pem: &[u8]) -> Trust {
     let own =
         OWN_BUNDLES.iter().find_map(|path| image.root().read_bounded(Path::new(path), MAX_OWN_BUNDLE).ok());
     let mut content = own.unwrap_or_default();
