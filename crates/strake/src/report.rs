@@ -184,7 +184,7 @@ fn step_error(error: strake_engine::StepError) -> Failure {
     use strake_engine::StepError as Step;
     match error {
         Step::Exec(error) => exec_failure(&error),
-        Step::Image(error) => error.into(),
+        Step::Image(error) => (*error).into(),
         Step::Store(error) => error.into(),
         Step::Cancelled => Failure::new(Kind::Interrupted, "stopped"),
         Step::Copy(_) | Step::Secret(_) | Step::Context(_) => Failure::input(chain(&error)),

@@ -14,11 +14,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use build::{BuildArgs, SecretSource, SecretSpec};
 pub(crate) use images::{
-    DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs, PushArgs,
-    RmiArgs, SaveArgs, TagArgs,
+    ArchiveFormat, DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs,
+    PushArgs, RmiArgs, SaveArgs, TagArgs,
 };
 pub(crate) use output::{CompressionSpec, Destination, OutputKind, OutputSpec};
-pub(crate) use run::RunArgs;
+pub(crate) use run::{RunArgs, Volume};
 
 /// The whole command line.
 #[derive(Debug, Parser)]

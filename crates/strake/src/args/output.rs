@@ -21,8 +21,6 @@ pub(crate) struct OutputSpec {
     pub(crate) push: bool,
     /// How layers are compressed, where the kind has layers and this is said.
     pub(crate) compression: Option<CompressionSpec>,
-    /// The level of the compression.
-    pub(crate) level: Option<i32>,
     /// Whether a `docker` or `oci` output is one archive (the default) or a directory.
     pub(crate) archive: bool,
 }
@@ -85,7 +83,6 @@ impl OutputSpec {
             names: Vec::new(),
             push: kind == OutputKind::Registry,
             compression: None,
-            level: None,
             archive: true,
         }
     }
@@ -126,9 +123,7 @@ impl OutputSpec {
                 );
             }
             "compression-level" => {
-                let level =
-                    value.parse().map_err(|_| format!("compression level `{value}`: not a number"))?;
-                self.level = Some(level);
+                return Err("`compression-level` cannot be chosen: layers have one level, so that they are the same everywhere".to_owned());
             }
             other => return Err(unknown_key(other)),
         }
@@ -239,9 +234,9 @@ mod tests {
 
     #[test]
     fn long_forms() {
-        let spec = parse("type=oci,dest=image.tar,compression=zstd,compression-level=9");
+        let spec = parse("type=oci,dest=image.tar,compression=zstd");
         assert_eq!((spec.kind, spec.dest.clone()), (OutputKind::Oci, path("image.tar")));
-        assert_eq!((spec.compression, spec.level), (Some(CompressionSpec::Zstd), Some(9)));
+        assert_eq!(spec.compression, Some(CompressionSpec::Zstd));
         let spec = parse("type=image,\"name=a/b:1,c/d\",push");
         assert!(spec.push);
         assert_eq!(spec.names.len(), 2);
@@ -263,6 +258,7 @@ mod tests {
         assert!(error("type=oci,dest").contains("needs a value"));
         assert!(error("type=image,dest=x").contains("no meaning"));
         assert!(error("type=oci,dest=x,compression=lz4").contains("gzip, zstd or uncompressed"));
+        assert!(error("type=oci,dest=x,compression-level=9").contains("cannot be chosen"));
         assert!(error("").contains("neither"));
     }
 }

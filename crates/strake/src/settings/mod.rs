@@ -53,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) blocked: Vec<String>,
     /// Build arguments for proxies that docker's `config.json` names.
     pub(crate) proxy_args: BTreeMap<String, String>,
+    /// What developers want to see (`tracing` filter).
+    pub(crate) log: Option<String>,
     /// What could not be read and does not stop the program.
     pub(crate) warnings: Vec<String>,
     /// Where the registries' settings and credentials are read from, at the first need of a registry.
@@ -131,6 +133,7 @@ impl Settings {
             pasta: outside.program("pasta"),
             blocked: registries_conf.blocked.clone(),
             proxy_args,
+            log: outside.text("STRAKE_LOG")?.filter(|value| !value.is_empty()),
             warnings,
             mirrors: file::merge_registries(file.registry, registries_conf),
             outside,

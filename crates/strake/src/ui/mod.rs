@@ -184,7 +184,11 @@ impl Ui {
                 write_all(&format!("{out}{frame}"));
             }
             Renderer::Plain(_) => write_all(text),
-            Renderer::Json | Renderer::Quiet => {}
+            Renderer::Json => {
+                let warning = Event::Warning(text.trim_end().to_owned());
+                write_all(&json::event(self.shared.started.elapsed(), &warning));
+            }
+            Renderer::Quiet => {}
         }
     }
 
@@ -195,9 +199,9 @@ impl Ui {
         }
     }
 
-    /// Whether only the result is wanted.
-    pub(crate) fn is_quiet(&self) -> bool {
-        matches!(&*lock(&self.shared.renderer), Renderer::Quiet)
+    /// Whether standard error is for programs, or for nobody: remarks for people are left out.
+    pub(crate) fn is_machine_readable(&self) -> bool {
+        matches!(&*lock(&self.shared.renderer), Renderer::Json | Renderer::Quiet)
     }
 
     /// Starts the thread that draws frames. A build that is over within one frame never has it draw.

@@ -1,0 +1,119 @@
+//! `build`: from the command line to an image, and from there to wherever it goes.
+
+mod plan;
+mod results;
+
+use std::collections::BTreeMap;
+
+use strake_engine::{BuildRequest, ContextSource, Environment, Secret};
+use strake_frontend::dockerfile::{self, Lowered};
+
+use super::in_session;
+use crate::args::{BuildArgs, SecretSource, SecretSpec};
+use crate::failure::{Failure, reason};
+use crate::report;
+use crate::session::Session;
+use crate::settings::{Settings, network};
+use crate::source::{self, Inputs};
+use crate::ui::UiOptions;
+
+/// The largest secret, in bytes, as in BuildKit.
+const SECRET_MAX: usize = 500 << 10;
+
+/// `strake build`.
+pub(super) fn build(args: &BuildArgs, settings: Settings) -> Result<u8, Failure> {
+    let options = super::ui(&settings, "Building", args.progress, args.quiet);
+    let options = UiOptions { explain: args.explain, ..options };
+    results::check(args)?;
+    in_session(settings, options, |session| build_in(session, args).map(|()| 0))
+}
+
+fn build_in(session: &Session, args: &BuildArgs) -> Result<(), Failure> {
+    let inputs = source::open(&args.context, args.file.as_deref(), &session.store)?;
+    for warning in &inputs.warnings {
+        session.ui.event(&strake_engine::Event::Warning(warning.clone()));
+    }
+    let parsed = dockerfile::parse(&inputs.dockerfile);
+    let text = inputs.source(parsed.text());
+    if parsed.has_errors() {
+        return Err(report::invalid(&text, parsed.diagnostics()));
+    }
+    let contexts = contexts(args, &inputs)?;
+    let options =
+        plan::options(session, args, contexts.keys().filter(|name| !name.is_empty()).cloned().collect());
+    let lowered = plan::lower(session, args, &parsed, &options, &text)?;
+    say_warnings(session, &lowered, &text);
+    let epoch = args.timestamp.and_then(|seconds| i64::try_from(seconds).ok());
+    let epoch = epoch.or(lowered.source_date_epoch).or(session.settings.source_date_epoch);
+    let request = BuildRequest {
+        graph: lowered.graph,
+        contexts,
+        secrets: secrets(session, &args.secrets)?,
+        network: args.network.map_or(session.settings.network, network),
+        hosts: args.hosts.clone(),
+        ca_certificates: session.settings.ca_certificates(args.ca_certs.as_ref())?,
+        jobs: args.jobs.unwrap_or(session.settings.jobs),
+        explain: args.explain,
+        place: inputs.place.clone(),
+    };
+    session.with(|env: &Environment<'_>| {
+        let output =
+            strake_engine::build(&request, env).map_err(|error| report::build_failure(&text, error))?;
+        results::deliver(session, env, args, &output, epoch)
+    })
+}
+
+fn contexts(args: &BuildArgs, inputs: &Inputs) -> Result<BTreeMap<String, ContextSource>, Failure> {
+    let mut contexts = BTreeMap::from([(String::new(), inputs.context.clone())]);
+    for given in &args.build_contexts {
+        let Some(value) = &given.value else {
+            return Err(Failure::input(format!("--build-context {0}: want {0}=DIR", given.name)));
+        };
+        contexts.insert(given.name.clone(), source::further(&given.name, value)?);
+    }
+    Ok(contexts)
+}
+
+fn say_warnings(session: &Session, lowered: &Lowered, text: &report::Source) {
+    if !lowered.warnings.is_empty() {
+        session.ui.text(&report::diagnostics(text, &lowered.warnings));
+    }
+    // What comes from docker's settings or the environment is given to every build, whether it wants it or not.
+    let implicit = |name: &&String| {
+        *name == "SOURCE_DATE_EPOCH" || session.settings.proxy_args.contains_key(name.as_str())
+    };
+    let unused: Vec<_> = lowered.unused_build_args.iter().filter(|name| !implicit(name)).cloned().collect();
+    if !unused.is_empty() {
+        let names = unused.join(", ");
+        session.ui.event(&strake_engine::Event::Warning(format!(
+            "build arguments that no ARG of the needed stages declares: {names}"
+        )));
+    }
+}
+
+fn secrets(session: &Session, specs: &[SecretSpec]) -> Result<BTreeMap<String, Secret>, Failure> {
+    specs.iter().map(|spec| Ok((spec.id.clone(), secret(session, spec)?))).collect()
+}
+
+fn secret(session: &Session, spec: &SecretSpec) -> Result<Secret, Failure> {
+    use std::os::unix::ffi::OsStrExt;
+    let from_env = |name: &str| session.settings.variable(name).map(|value| value.as_bytes().to_vec());
+    let from_file = |path: &std::path::Path| {
+        std::fs::read(path).map_err(|error| {
+            Failure::input(format!("secret {}: read {}: {}", spec.id, path.display(), reason(&error)))
+        })
+    };
+    let bytes = match &spec.source {
+        SecretSource::File(path) => from_file(path)?,
+        SecretSource::Env(name) => from_env(name)
+            .ok_or_else(|| Failure::input(format!("secret {}: the variable {name} is not set", spec.id)))?,
+        SecretSource::Named => match from_env(&spec.id) {
+            Some(value) => value,
+            None => from_file(std::path::Path::new(&spec.id))?,
+        },
+    };
+    if bytes.len() > SECRET_MAX {
+        return Err(Failure::input(format!("secret {}: larger than {} KiB", spec.id, SECRET_MAX >> 10)));
+    }
+    Ok(Secret::new(&bytes))
+}

@@ -1,0 +1,155 @@
+//! `du` and `prune`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+use strake_store::gc::{self, Item, ItemUsage, PrunePolicy, Reason};
+
+use super::{in_session, output, ui};
+use crate::args::{DuArgs, Format, PruneArgs};
+use crate::failure::Failure;
+use crate::settings::Settings;
+use crate::ui as show;
+
+/// The kind of document that keeps what the user named.
+const NAMES: &str = "name";
+
+/// What `prune` without any choice removes: what nobody used for this long.
+const DEFAULT_AGE: Duration = Duration::from_secs(14 * 86_400);
+
+/// `strake du`.
+pub(super) fn usage(args: &DuArgs, settings: Settings) -> Result<u8, Failure> {
+    let options = ui(&settings, "Counting", None, false);
+    in_session(settings, options, |session| {
+        let usage = gc::usage(&session.store)?;
+        let layers: u64 = usage.layers.iter().map(|layer| layer.bytes).sum();
+        let blobs: u64 = usage.blobs.iter().map(|blob| blob.bytes).sum();
+        let unneeded = unneeded(&usage.layers) + unneeded(&usage.blobs);
+        let total = layers + blobs + usage.cache_mounts + usage.logs + usage.trash;
+        if args.format == Format::Json {
+            let documents: BTreeMap<_, _> =
+                usage.documents.iter().map(|(kind, (count, _))| (kind, count)).collect();
+            output::json(&json!({
+                "root": session.store.root(), "total": total, "layers": layers, "blobs": blobs,
+                "cache_mounts": usage.cache_mounts, "logs": usage.logs, "trash": usage.trash, "unneeded": unneeded,
+                "documents": documents,
+            }))?;
+            return Ok(0);
+        }
+        if args.verbose {
+            let layers = usage.layers.iter().map(|layer| item_row("layer", layer.item.as_str(), layer));
+            let blobs = usage.blobs.iter().map(|blob| item_row("blob", &blob.item.to_string(), blob));
+            let rows: Vec<_> = layers.chain(blobs).collect();
+            output::table(&["KIND", "ID", "SIZE", "NEEDED BY", "LAST USED"], &rows)?;
+            output::line("")?;
+        }
+        let row = |kind: &str, count: usize, bytes: u64| {
+            vec![kind.to_owned(), count.to_string(), show::size(bytes)]
+        };
+        let mut rows = vec![
+            row("layers", usage.layers.len(), layers),
+            row("blobs", usage.blobs.len(), blobs),
+            vec!["cache mounts".to_owned(), "-".to_owned(), show::size(usage.cache_mounts)],
+            vec!["logs".to_owned(), "-".to_owned(), show::size(usage.logs)],
+            vec!["trash".to_owned(), "-".to_owned(), show::size(usage.trash)],
+        ];
+        rows.push(vec!["total".to_owned(), "-".to_owned(), show::size(total)]);
+        output::table(&["KIND", "COUNT", "SIZE"], &rows)?;
+        if unneeded > 0 {
+            output::line(&format!(
+                "\n{} needed by nothing; `strake prune` gives it back",
+                show::size(unneeded)
+            ))?;
+        }
+        Ok(0)
+    })
+}
+
+fn unneeded<T>(items: &[ItemUsage<T>]) -> u64 {
+    items.iter().filter(|item| item.documents == 0).map(|item| item.bytes).sum()
+}
+
+fn item_row<T>(kind: &str, id: &str, item: &ItemUsage<T>) -> Vec<String> {
+    let now = nanoseconds(SystemTime::now());
+    let age = u64::try_from(now.saturating_sub(item.used_ns)).unwrap_or(0) / 1_000_000_000;
+    let id = id.trim_start_matches("sha256:").trim_start_matches("sha256-");
+    let id = id.get(..12).unwrap_or(id);
+    vec![kind.to_owned(), id.to_owned(), show::size(item.bytes), item.documents.to_string(), show::ago(age)]
+}
+
+fn nanoseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// `strake prune`.
+pub(super) fn prune(args: &PruneArgs, settings: Settings) -> Result<u8, Failure> {
+    let options = ui(&settings, "Pruning", None, false);
+    let policy = policy(args, SystemTime::now());
+    in_session(settings, options, |session| {
+        let report = gc::prune(&session.store, &policy)?;
+        if !policy.dry_run {
+            session.store.sweep()?;
+        }
+        for (item, bytes, reason) in &report.removed {
+            output::line(&explain(item, *bytes, *reason))?;
+        }
+        if args.dry_run {
+            for (item, bytes, reason) in &report.kept {
+                output::line(&format!("keep   {}", &explain(item, *bytes, *reason)[7..]))?;
+            }
+        }
+        let verb = if args.dry_run { "would be given back" } else { "given back" };
+        output::line(&format!("{} {verb}", show::size(report.freed_bytes)))?;
+        Ok(0)
+    })
+}
+
+fn policy(args: &PruneArgs, now: SystemTime) -> PrunePolicy {
+    let ages = args.filters.iter().map(|filter| filter.until);
+    // The strictest of several filters holds: all of them must be met.
+    let age = ages.max().or((!args.all && args.keep_bytes.is_none()).then_some(DEFAULT_AGE));
+    PrunePolicy {
+        root_kinds: vec![NAMES.to_owned()],
+        // With a time or an amount, those decide what of everything goes.
+        all: args.all && args.filters.is_empty() && args.keep_bytes.is_none(),
+        keep_newer_than: age.map(|age| nanoseconds(now.checked_sub(age).unwrap_or(UNIX_EPOCH))),
+        keep_bytes: args.keep_bytes,
+        dry_run: args.dry_run,
+    }
+}
+
+fn explain(item: &Item, bytes: u64, reason: Reason) -> String {
+    let what = match item {
+        Item::Document { kind, key } => format!("{kind} {}", show::clean(key.as_bytes())),
+        Item::Layer(layer) => format!("layer {layer}"),
+        Item::Blob(digest) => format!("blob {digest}"),
+    };
+    format!("remove {what} ({}): {reason}", show::size(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(all: bool, keep_bytes: Option<u64>, until: &[u64]) -> PruneArgs {
+        let filters = until.iter().map(|seconds| format!("until={seconds}s").parse().unwrap()).collect();
+        PruneArgs { all, keep_bytes, filters, dry_run: false, force: false }
+    }
+
+    #[test]
+    fn what_may_go_is_what_was_said() {
+        let now = UNIX_EPOCH + Duration::from_secs(10_000_000);
+        let policy = |all, keep, until: &[u64]| policy(&args(all, keep, until), now);
+        assert_eq!(
+            policy(false, None, &[]).keep_newer_than,
+            Some((10_000_000 - 14 * 86_400) * 1_000_000_000)
+        );
+        assert!(policy(true, None, &[]).all);
+        assert_eq!(policy(true, None, &[]).keep_newer_than, None);
+        assert!(!policy(true, None, &[60]).all);
+        assert_eq!(policy(false, None, &[60, 120]).keep_newer_than, Some((10_000_000 - 120) * 1_000_000_000));
+        assert_eq!(policy(false, Some(5), &[]).keep_newer_than, None);
+    }
+}
