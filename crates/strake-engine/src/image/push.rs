@@ -48,13 +48,14 @@ pub(crate) fn push(
         Some((_, _, manifest)) => manifest.layers.iter().map(Some).collect(),
         None => vec![None; image.layers.len()],
     };
+    let config_type =
+        kept.as_ref().map_or(MediaType::OCI_CONFIG, |(_, _, manifest)| manifest.config.media_type.as_str());
+    let config_descriptor = Descriptor::of(config_type, &config);
     let mut jobs: Vec<Job<'_>> = Vec::new();
     for (layer, wanted) in image.layers.iter().zip(wanted) {
         jobs.push(Job::Layer(layer, wanted));
     }
-    let config_type =
-        kept.as_ref().map_or(MediaType::OCI_CONFIG, |(_, _, manifest)| manifest.config.media_type.as_str());
-    jobs.push(Job::Config(&config, Descriptor::of(config_type, &config)));
+    jobs.push(Job::Config(&config, &config_descriptor));
     let pushed = run_all(env, reference, options, &jobs)?;
     let statistics = count(&pushed);
     finish(env, reference, name, kept, pushed, statistics)
@@ -67,7 +68,7 @@ fn is_there(env: &Environment<'_>, reference: &Reference, manifest: &Descriptor)
 
 enum Job<'a> {
     Layer(&'a ImageLayer, Option<&'a Descriptor>),
-    Config(&'a [u8], Descriptor),
+    Config(&'a [u8], &'a Descriptor),
 }
 
 fn run_all(
@@ -113,7 +114,7 @@ fn run(
 ) -> Result<PushedBlob, ImageError> {
     let pushed = match job {
         Job::Config(bytes, descriptor) => {
-            let source = BlobSource::Bytes { bytes: bytes.to_vec(), descriptor: descriptor.clone() };
+            let source = BlobSource::Bytes { bytes: bytes.to_vec(), descriptor: (*descriptor).clone() };
             env.registry.push_blob(reference, source, &[], &())?
         }
         Job::Layer(layer, Some(wanted)) => push_known(env, reference, layer, wanted)?,
