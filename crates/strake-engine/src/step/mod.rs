@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use strake_graph::{MountKind, Op, StepId};
-use strake_oci::ChainId;
 use strake_store::{ActiveSnapshot, LayerId, StoreError, tar};
 
 use crate::cache::{CacheRecord, LocalCache, Place};
@@ -165,7 +164,7 @@ impl<'a> Build<'a> {
         let parts = parts_of(step, &step_inputs);
         let signature = Signature::of(&parts);
         if !makes_layer(&step.op) {
-            return Ok(Looked::Hit(self.source(&step.op, signature)));
+            return Ok(Looked::Hit(self.source(&step.op, signature)?));
         }
         let miss = Miss { signature, parts, plan };
         if step.no_cache {
@@ -226,12 +225,13 @@ impl<'a> Build<'a> {
     }
 
     /// A step that makes no layer: it is what it is.
-    fn source(&self, op: &Op, signature: Signature) -> Resolved {
+    fn source(&self, op: &Op, signature: Signature) -> Result<Resolved, StepError> {
         let layers = match op {
-            Op::Image(op) => ChainId::all(&op.diff_ids).iter().map(LayerId::of_chain).collect(),
+            // Layers made here have names of their own; only those from elsewhere are named by their chain.
+            Op::Image(op) => crate::image::layers(self.environment, op.id)?,
             _ => Vec::new(),
         };
-        Resolved { signature, canonical: signature, layers, built: 0 }
+        Ok(Resolved { signature, canonical: signature, layers, built: 0 })
     }
 
     fn secrets_there(&self) -> BTreeMap<String, bool> {
