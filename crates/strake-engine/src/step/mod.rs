@@ -227,7 +227,6 @@ impl<'a> Build<'a> {
     /// A step that makes no layer: it is what it is.
     fn source(&self, op: &Op, signature: Signature) -> Result<Resolved, StepError> {
         let layers = match op {
-            // Layers made here have names of their own; only those from elsewhere are named by their chain.
             Op::Image(op) => crate::image::layers(self.environment, op.id)?,
             _ => Vec::new(),
         };
