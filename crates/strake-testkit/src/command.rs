@@ -78,6 +78,17 @@ impl Run {
         self
     }
 
+    /// Runs the program by way of another one, which gets it and its arguments as its last arguments.
+    pub fn through<A: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = A>) -> Self {
+        let mut words = words.into_iter().map(|word| word.as_ref().to_owned());
+        if let Some(program) = words.next() {
+            let inner = std::mem::replace(&mut self.program, program);
+            let inner_args = std::mem::take(&mut self.args);
+            self.args = words.chain(std::iter::once(inner)).chain(inner_args).collect();
+        }
+        self
+    }
+
     /// Runs it to its end, whatever that is.
     ///
     /// # Errors

@@ -1,3 +1,31 @@
 //! Tests of the whole program through its real executable: one test binary, one module per subject.
 
+mod builds;
 mod oracle;
+mod referees;
+mod tidy;
+
+use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking};
+
+/// The program under test.
+const STRAKE: &str = env!("CARGO_BIN_EXE_strake");
+
+/// Runs `test` as the user of the test run, and as an ordinary user as well when the run may become one; each time
+/// with a fresh store that has the image `busybox`.
+fn for_both_users(test: impl Fn(&Sandbox)) {
+    let sandbox = Sandbox::new(STRAKE).unwrap();
+    sandbox.load_base(Base::Busybox, "busybox").unwrap();
+    test(&sandbox);
+    if is_root() {
+        test(&of_ordinary_user(TestUser::first().unwrap()));
+    } else {
+        lacking("root, to run as a second, ordinary user");
+    }
+}
+
+/// A sandbox of an ordinary user whose store has the image `busybox`.
+fn of_ordinary_user(user: TestUser) -> Sandbox {
+    let sandbox = Sandbox::of_user(STRAKE, user).unwrap();
+    sandbox.load_base(Base::Busybox, "busybox").unwrap();
+    sandbox
+}

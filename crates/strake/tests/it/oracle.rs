@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 use strake_testkit::{
-    ArchiveImage, Base, Builder, Case, Dockerd, Expectation, Failure, ImageArchive, KnownDifference, Outcome, Run,
-    Sandbox, TestUser, config_differences, is_root, lacking, normalise, parse_cases, parse_known_differences,
+    ArchiveImage, Base, Builder, Case, Dockerd, Expectation, Failure, ImageArchive, KnownDifference, Outcome,
+    Run, Sandbox, TestUser, config_differences, is_root, lacking, normalise, parse_cases,
+    parse_known_differences,
 };
 
-const STRAKE: &str = env!("CARGO_BIN_EXE_strake");
+use crate::STRAKE;
 
 /// One test per file of cases, and a test that no file is left out.
 macro_rules! suites {
@@ -44,7 +45,11 @@ fn known_differences_name_existing_cases() {
     sorted.dedup();
     assert_eq!(sorted.len(), names.len(), "two cases have the same name");
     for known in known_differences() {
-        assert!(names.contains(&known.case), "known-differences names the case {}, which does not exist", known.case);
+        assert!(
+            names.contains(&known.case),
+            "known-differences names the case {}, which does not exist",
+            known.case
+        );
     }
 }
 
@@ -97,7 +102,12 @@ fn run_suite(file: &str) {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let runner = Runner { docker: &docker, sandbox: &sandbox, ordinary: ordinary.as_ref(), known: &known };
+                    let runner = Runner {
+                        docker: &docker,
+                        sandbox: &sandbox,
+                        ordinary: ordinary.as_ref(),
+                        known: &known,
+                    };
                     let report = runner.run(case).unwrap_or_else(|failure| failure.to_string());
                     if !report.is_empty() {
                         failures.lock().unwrap().insert(case.name.clone(), report);
@@ -138,7 +148,9 @@ impl Runner<'_> {
                 for (builder, built) in &theirs {
                     report.push_str(&match built {
                         Built::Image(theirs) => self.compare(case, builder.name(), theirs, image),
-                        Built::Refused(text) => format!("{} refuses it, strake builds it:\n{text}\n", builder.name()),
+                        Built::Refused(text) => {
+                            format!("{} refuses it, strake builds it:\n{text}\n", builder.name())
+                        }
                     });
                 }
             }
@@ -161,10 +173,17 @@ impl Runner<'_> {
         Ok(report)
     }
 
-    fn build_with_docker(&self, builder: Builder, case: &Case, args: &[String], directory: &Path) -> Outcome<Built> {
+    fn build_with_docker(
+        &self,
+        builder: Builder,
+        case: &Case,
+        args: &[String],
+        directory: &Path,
+    ) -> Outcome<Built> {
         for (name, dockerfile) in &case.before {
             let base = tempfile::tempdir().map_err(Failure::at("create a directory"))?;
-            std::fs::write(base.path().join("Dockerfile"), dockerfile).map_err(Failure::at("write a Dockerfile"))?;
+            std::fs::write(base.path().join("Dockerfile"), dockerfile)
+                .map_err(Failure::at("write a Dockerfile"))?;
             let finished = self.docker.build(builder, name, &[], base.path())?;
             if !finished.success() {
                 return Err(Failure::new(format!("{name}: {finished}")));
@@ -184,7 +203,11 @@ impl Runner<'_> {
         let mut report = String::new();
         for known in self.known.iter().filter(|known| known.case == case.name && known.builder == builder) {
             if found.remove(&known.place).is_none() {
-                let _ = writeln!(report, "known-differences: {builder} {} no longer differs, remove the entry", known.place);
+                let _ = writeln!(
+                    report,
+                    "known-differences: {builder} {} no longer differs, remove the entry",
+                    known.place
+                );
             }
         }
         for (place, (left, right)) in found {
@@ -204,13 +227,18 @@ impl Runner<'_> {
             }
             Built::Image(image) => {
                 let found = differences(as_root, &image);
-                for known in self.known.iter().filter(|known| known.case == case.name && known.builder == "rootless") {
+                for known in
+                    self.known.iter().filter(|known| known.case == case.name && known.builder == "rootless")
+                {
                     if !found.contains_key(&known.place) {
-                        let _ = writeln!(report, "known-differences: rootless {} no longer differs", known.place);
+                        let _ =
+                            writeln!(report, "known-differences: rootless {} no longer differs", known.place);
                     }
                 }
                 let known = |place: &String| {
-                    self.known.iter().any(|known| known.case == case.name && known.builder == "rootless" && known.place == *place)
+                    self.known.iter().any(|known| {
+                        known.case == case.name && known.builder == "rootless" && known.place == *place
+                    })
                 };
                 for (place, (left, right)) in found.into_iter().filter(|(place, _)| !known(place)) {
                     let _ = writeln!(report, "{place}\n    root     {left}\n    rootless {right}");
@@ -265,7 +293,11 @@ fn lay_out(sandbox: &Sandbox, case: &Case) -> Outcome<PathBuf> {
     if !case.setup.is_empty() {
         sandbox.write(&format!("{}.setup", case.name), &case.setup)?;
         // As root for both kinds of user: the context is the same, whoever builds it.
-        Run::new("sh").args(["-eu"]).arg(sandbox.path(&format!("{}.setup", case.name))).directory(&directory).succeed()?;
+        Run::new("sh")
+            .args(["-eu"])
+            .arg(sandbox.path(&format!("{}.setup", case.name)))
+            .directory(&directory)
+            .succeed()?;
     }
     Ok(directory)
 }
@@ -279,7 +311,10 @@ fn build_with_strake(sandbox: &Sandbox, case: &Case, args: &[String], directory:
     for (name, dockerfile) in &case.before {
         sandbox.write(&format!("{}.before/Dockerfile", case.name), dockerfile)?;
         let context = sandbox.path(&format!("{}.before", case.name));
-        sandbox.strake(["build", "--progress=plain", "--network=none", "--tag", name]).arg(context).succeed()?;
+        sandbox
+            .strake(["build", "--progress=plain", "--network=none", "--tag", name])
+            .arg(context)
+            .succeed()?;
     }
     let archive = sandbox.path(&format!("{}.tar", case.name));
     let output = format!("type=docker,dest={}", archive.display());
@@ -295,7 +330,8 @@ fn build_with_strake(sandbox: &Sandbox, case: &Case, args: &[String], directory:
 
 /// Every path and config field in which two images differ, with both sides in words.
 fn differences(left: &ArchiveImage, right: &ArchiveImage) -> BTreeMap<String, (String, String)> {
-    let node = |node: Option<strake_testkit::Node>| node.map_or("nothing".to_owned(), |node| node.to_string());
+    let node =
+        |node: Option<strake_testkit::Node>| node.map_or("nothing".to_owned(), |node| node.to_string());
     let trees = left.tree.differences(&right.tree).into_iter();
     let trees = trees.map(|difference| (difference.path, (node(difference.left), node(difference.right))));
     let configs = config_differences(&normalise(&left.config), &normalise(&right.config)).into_iter();
@@ -319,7 +355,8 @@ fn expectations(case: &Case, image: &ArchiveImage) -> String {
         };
         if expected != found {
             let shown = |side: Option<String>| side.unwrap_or("nothing".into());
-            let _ = writeln!(report, "{place}\n    expected {}\n    strake   {}", shown(expected), shown(found));
+            let _ =
+                writeln!(report, "{place}\n    expected {}\n    strake   {}", shown(expected), shown(found));
         }
     }
     report
@@ -328,7 +365,8 @@ fn expectations(case: &Case, image: &ArchiveImage) -> String {
 fn files_of_cases() -> Vec<String> {
     let entries = std::fs::read_dir(cases_directory()).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.extension().is_some_and(|extension| extension == "cases"));
-    let mut names: Vec<String> = files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }

@@ -36,7 +36,8 @@ impl Peers {
         let config = directory.join("config");
         std::fs::create_dir(&config).map_err(Failure::at("create a directory"))?;
         // buildah insists on the file.
-        std::fs::write(config.join("config.json"), "{}").map_err(Failure::at("write an empty config.json"))?;
+        std::fs::write(config.join("config.json"), "{}")
+            .map_err(Failure::at("write an empty config.json"))?;
         let peers = Self { strake: strake.into(), directory: directory.into(), docker, base };
         for peer in PEERS {
             peers.load_base(peer)?;
