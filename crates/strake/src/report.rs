@@ -140,9 +140,9 @@ impl Excerpt {
         let raw = source.text.get(whole.start..whole.end).unwrap_or_default().trim_end_matches(['\n', '\r']);
         let start = boundary(raw, span.start.saturating_sub(whole.start));
         let end = boundary(raw, span.end.saturating_sub(whole.start)).max(start);
-        let before = ui::clean(raw[..start].as_bytes());
-        let marked = ui::clean(raw[start..end].as_bytes());
-        let after = ui::clean(raw[end..].as_bytes());
+        let before = ui::clean(&raw.as_bytes()[..start]);
+        let marked = ui::clean(&raw.as_bytes()[start..end]);
+        let after = ui::clean(&raw.as_bytes()[end..]);
         // Of a very long line only the part around the mark is shown.
         let skip = before.chars().count().saturating_sub(LINE_MAX / 2);
         let before: String = match skip {

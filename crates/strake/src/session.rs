@@ -126,10 +126,12 @@ impl Session {
             }
         };
         self.ui.finish();
-        if self.started.elapsed() >= LONG && self.signals.verdict().is_none() && self.store.needs_sweep() {
-            if let Err(error) = self.store.sweep() {
-                report::warn(&format!("tidy the store: {error}"));
-            }
+        let may_take_longer = self.started.elapsed() >= LONG && self.signals.verdict().is_none();
+        if may_take_longer
+            && self.store.needs_sweep()
+            && let Err(error) = self.store.sweep()
+        {
+            report::warn(&format!("tidy the store: {error}"));
         }
         code
     }

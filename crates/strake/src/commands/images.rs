@@ -24,7 +24,7 @@ pub(super) fn tag(args: &TagArgs, settings: Settings) -> Result<u8, Failure> {
 pub(super) fn list(args: &ImagesArgs, settings: Settings) -> Result<u8, Failure> {
     let options = ui(&settings, "Listing", None, false);
     in_session(settings, options, |session| {
-        let images = session.with(|env| image::list(env))?;
+        let images = session.with(image::list)?;
         let rows: Vec<_> =
             images.iter().flat_map(rows).filter(|row| is_wanted(row, args.name.as_deref())).collect();
         print_images(args, &rows)?;

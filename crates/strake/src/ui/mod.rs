@@ -54,7 +54,7 @@ struct Shared {
 
 #[derive(Debug)]
 enum Renderer {
-    Plain(Plain),
+    Plain(Box<Plain>),
     Tty(Box<Tty>),
     Json,
     Quiet,
@@ -106,7 +106,7 @@ impl Ui {
             ProgressMode::Rawjson => Renderer::Json,
             ProgressMode::Quiet => Renderer::Quiet,
             ProgressMode::Plain | ProgressMode::Auto => {
-                Renderer::Plain(Plain::new(options.explain, wall_clock))
+                Renderer::Plain(Box::new(Plain::new(options.explain, wall_clock)))
             }
         };
         let shared = Shared {
