@@ -109,7 +109,7 @@ pub enum StepError {
     #[error("stopped")]
     Cancelled,
     /// The process ran and failed; becomes [`BuildError::Failed`].
-    #[error("{}", .0.command)]
+    #[error("{}", ending(.0.exit))]
     Process(Box<ProcessFailure>),
 }
 

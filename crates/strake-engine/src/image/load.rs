@@ -260,13 +260,13 @@ fn keep_layer(
     let mut tar = open_compressed(transfer.reader(archive.file(name)?, &stop), archive.what())?;
     let writer = env.store.blobs().writer()?;
     let (writer, outcome) =
-        stream::make_into(writer, Compression::Zstd, |compressor| io::copy(&mut tar, compressor).map(drop))
+        stream::make_into(writer, Compression::Gzip, |compressor| io::copy(&mut tar, compressor).map(drop))
             .map_err(failed)?;
     if outcome.diff_id != diff_id {
         let problem = format!("file {name} is {}, but the configuration says {diff_id}", outcome.diff_id);
         return Err(ImageError::malformed(archive.what(), problem));
     }
     writer.commit(Some(outcome.digest))?;
-    let blob = LayerBlob { digest: outcome.digest, size: outcome.size, compression: Compression::Zstd };
+    let blob = LayerBlob { digest: outcome.digest, size: outcome.size, compression: Compression::Gzip };
     Ok(record::put_blob(env.store, diff_id, &blob)?)
 }
