@@ -1,8 +1,12 @@
 //! Tests of the whole program through its real executable: one test binary, one module per subject.
 
 mod builds;
+mod cache;
+mod explain;
+mod locks;
 mod oracle;
 mod referees;
+mod scene;
 mod tidy;
 
 use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking};

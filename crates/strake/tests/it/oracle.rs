@@ -218,7 +218,7 @@ impl Runner<'_> {
 
     /// An ordinary user must get the same image as root.
     fn rootless(&self, ordinary: &Sandbox, case: &Case, as_root: &ArchiveImage) -> Outcome<String> {
-        let directory = lay_out(ordinary, case)?;
+        let directory = ordinary.receive(&self.sandbox.path(&case.name))?;
         let args = resolved_args(case, &directory);
         let mut report = String::new();
         match build_with_strake(ordinary, case, &args, &directory)? {
@@ -292,7 +292,6 @@ fn lay_out(sandbox: &Sandbox, case: &Case) -> Outcome<PathBuf> {
     std::fs::create_dir_all(&directory).map_err(Failure::at("create the directory of a case"))?;
     if !case.setup.is_empty() {
         sandbox.write(&format!("{}.setup", case.name), &case.setup)?;
-        // As root for both kinds of user: the context is the same, whoever builds it.
         Run::new("sh")
             .args(["-eu"])
             .arg(sandbox.path(&format!("{}.setup", case.name)))
@@ -322,8 +321,8 @@ fn build_with_strake(sandbox: &Sandbox, case: &Case, args: &[String], directory:
     let finished = run.args(args).arg(directory.join(&case.context)).finish()?;
     match finished.code {
         0 => Ok(Built::Image(ImageArchive::read(&archive)?.only()?)),
-        // Only "a step failed" and "the input is wrong" are refusals; everything else is a failure of the program.
-        1 | 2 => Ok(Built::Refused(finished.to_string())),
+        // "A step failed", "the input is wrong", "the registry is wrong"; everything else is a failure of the program.
+        1..=3 => Ok(Built::Refused(finished.to_string())),
         _ => Err(Failure::new(finished.to_string())),
     }
 }

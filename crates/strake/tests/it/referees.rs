@@ -213,8 +213,17 @@ fn podman_runs_what_strake_writes() {
         let loaded =
             podman().args(["load", "--quiet", "--input"]).arg(sandbox.path("oci.tar")).succeed().unwrap();
         let image = loaded.stdout.trim().rsplit(' ').next().unwrap().to_owned();
-        let printed =
-            podman().args(["run", "--rm", "--network=none", "--cgroups=disabled", &image]).finish().unwrap();
+        let printed = podman()
+            .args([
+                "run",
+                "--rm",
+                "--network=none",
+                "--ulimit=nofile=1024:1024",
+                "--ulimit=nproc=1024:1024",
+                &image,
+            ])
+            .finish()
+            .unwrap();
         podman().args(["rmi", "--all", "--force"]).finish().unwrap();
         strake_testkit::Run::new("umount")
             .args(["--lazy"])
