@@ -216,34 +216,28 @@ impl Runner<'_> {
         report
     }
 
-    /// An ordinary user must get the same image as root.
+    /// An ordinary user must get the same image as root. Known differences of it have the builder `rootless`, and the
+    /// place `refused` when the ordinary user gets no image at all.
     fn rootless(&self, ordinary: &Sandbox, case: &Case, as_root: &ArchiveImage) -> Outcome<String> {
         let directory = ordinary.receive(&self.sandbox.path(&case.name))?;
         let args = resolved_args(case, &directory);
+        let mut found = match build_with_strake(ordinary, case, &args, &directory)? {
+            Built::Refused(text) => BTreeMap::from([("refused".to_owned(), ("builds it".to_owned(), text))]),
+            Built::Image(image) => differences(as_root, &image),
+        };
         let mut report = String::new();
-        match build_with_strake(ordinary, case, &args, &directory)? {
-            Built::Refused(text) => {
-                let _ = writeln!(report, "strake as an ordinary user refuses it:\n{text}");
+        for known in self.known.iter().filter(|known| known.case == case.name && known.builder == "rootless")
+        {
+            if found.remove(&known.place).is_none() {
+                let _ = writeln!(
+                    report,
+                    "known-differences: rootless {} no longer differs, remove the entry",
+                    known.place
+                );
             }
-            Built::Image(image) => {
-                let found = differences(as_root, &image);
-                for known in
-                    self.known.iter().filter(|known| known.case == case.name && known.builder == "rootless")
-                {
-                    if !found.contains_key(&known.place) {
-                        let _ =
-                            writeln!(report, "known-differences: rootless {} no longer differs", known.place);
-                    }
-                }
-                let known = |place: &String| {
-                    self.known.iter().any(|known| {
-                        known.case == case.name && known.builder == "rootless" && known.place == *place
-                    })
-                };
-                for (place, (left, right)) in found.into_iter().filter(|(place, _)| !known(place)) {
-                    let _ = writeln!(report, "{place}\n    root     {left}\n    rootless {right}");
-                }
-            }
+        }
+        for (place, (left, right)) in found {
+            let _ = writeln!(report, "{place}\n    root     {left}\n    rootless {right}");
         }
         Ok(report)
     }

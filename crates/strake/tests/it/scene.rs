@@ -114,9 +114,9 @@ impl Built {
         events.map(|found| self.labels[&found["step"].as_u64().unwrap()].as_str()).collect()
     }
 
-    /// The steps that were carried out.
+    /// The steps that were carried out. Of a base image it is only said that it is known.
     pub(crate) fn ran(&self) -> Vec<&str> {
-        self.steps("finished")
+        self.steps("finished").into_iter().filter(|label| !label.starts_with("FROM ")).collect()
     }
 
     /// Expects exactly the steps whose labels contain these texts to have been carried out, in any order.
