@@ -219,10 +219,8 @@ impl<'scope, 'env> Loop<'scope, 'env> {
                 self.done(step, resolved);
             }
             Ok(Looked::Miss(miss)) => {
-                if self.build.request.explain {
-                    let explanation = self.build.explain(step, &miss);
-                    self.build.event(Event::StepExplained(step, explanation));
-                }
+                let explanation = self.build.explain(step, &miss);
+                self.build.event(Event::StepExplained(step, explanation));
                 self.queue.push((step, miss));
             }
             Err(error) => self.failed(step, error),

@@ -1,6 +1,8 @@
 //! Why a step was not cached, in the words of the file it came from.
 
-use strake_graph::StepId;
+use std::collections::BTreeMap;
+
+use strake_graph::{Op, StepId};
 
 use super::{Build, Miss};
 use crate::cache::CacheRecord;
@@ -24,19 +26,20 @@ impl Build<'_> {
         if signature == miss.signature {
             return Explanation::Gone;
         }
-        Explanation::Changed(self.differences(&record, miss))
+        Explanation::Changed(self.differences(id, &record, miss))
     }
 
-    fn differences(&self, old: &CacheRecord, miss: &Miss) -> Vec<String> {
+    fn differences(&self, id: StepId, old: &CacheRecord, miss: &Miss) -> Vec<String> {
+        let (before, now) = (numbered(&old.parts), numbered(&miss.parts));
         let mut lines = Vec::new();
-        for part in &miss.parts {
-            match old.parts.iter().find(|old| old.name == part.name && old.value == part.value) {
-                Some(_) => {}
-                None => self.difference(old, part, miss, &mut lines),
+        for (key, part) in &now {
+            match before.get(key) {
+                Some(old) if old.value == part.value => {}
+                old => self.difference(id, old.copied(), part, miss, &mut lines),
             }
         }
-        for part in &old.parts {
-            if !miss.parts.iter().any(|new| new.name == part.name) {
+        for (key, part) in &before {
+            if !now.contains_key(key) && !is_count(&part.name) {
                 lines.push(format!("{}: {} is gone", part.name, shown(&part.value)));
             }
         }
@@ -46,17 +49,48 @@ impl Build<'_> {
         lines
     }
 
-    fn difference(&self, old: &CacheRecord, part: &Part, miss: &Miss, lines: &mut Vec<String>) {
-        let before = old.parts.iter().find(|old| old.name == part.name).map(|part| part.value.as_str());
+    fn difference(&self, id: StepId, old: Option<&Part>, part: &Part, miss: &Miss, lines: &mut Vec<String>) {
+        let before = old.map(|part| part.value.as_str());
         match (part.name.as_str(), before) {
-            ("what is below", _) => {
-                lines.push("what is below: an earlier step of this stage changed".to_owned())
-            }
+            ("what is below", _) => lines.push(self.below(id)),
             ("files", Some(before)) => lines.extend(self.changed_files(before, miss)),
+            (name, _) if is_count(name) => {}
             (name, None) => lines.push(format!("{name}: {} is new", shown(&part.value))),
             (name, Some(before)) => lines.push(format!("{name}: {} → {}", shown(before), shown(&part.value))),
         }
     }
+
+    /// What a step stands on is another than before: its base image, or a step above it in the file.
+    fn below(&self, id: StepId) -> String {
+        let base = self.request.graph.step(id).op.base().map(|base| &self.request.graph.step(base).op);
+        match base {
+            Some(Op::Image(op)) => {
+                format!(
+                    "base image: {} ({}) is not the one of before",
+                    op.reference.familiar(),
+                    op.id.0.short()
+                )
+            }
+            _ => "what is below: an earlier step of this stage changed".to_owned(),
+        }
+    }
+}
+
+/// Parts by name; those of the same name, as the words of a command, by their place as well.
+fn numbered(parts: &[Part]) -> BTreeMap<(&str, usize), &Part> {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut numbered = BTreeMap::new();
+    for part in parts {
+        let place = places.entry(&part.name).or_default();
+        numbered.insert((part.name.as_str(), *place), part);
+        *place += 1;
+    }
+    numbered
+}
+
+/// How many words a command has is seen in the words themselves.
+fn is_count(name: &str) -> bool {
+    name == "arguments"
 }
 
 /// A value short enough for one line, without control characters.

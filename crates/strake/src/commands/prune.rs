@@ -15,6 +15,10 @@ use crate::ui as show;
 /// The kind of document that keeps what the user named.
 const NAMES: &str = "name";
 
+/// The kind of document that says what was built where, a few bytes each: the next build can say that its cache was
+/// removed, instead of that it never was there. Those go when nobody built there for long.
+const PLACES: &str = "place";
+
 /// What `prune` without any choice removes: what nobody used for this long.
 const DEFAULT_AGE: Duration = Duration::from_secs(14 * 86_400);
 
@@ -110,10 +114,12 @@ fn policy(args: &PruneArgs, now: SystemTime) -> PrunePolicy {
     let ages = args.filters.iter().map(|filter| filter.until);
     // The strictest of several filters holds: all of them must be met.
     let age = ages.max().or((!args.all && args.keep_bytes.is_none()).then_some(DEFAULT_AGE));
+    // With a time or an amount, those decide what of everything goes.
+    let all = args.all && args.filters.is_empty() && args.keep_bytes.is_none();
+    let root_kinds: &[&str] = if all { &[NAMES, PLACES] } else { &[NAMES] };
     PrunePolicy {
-        root_kinds: vec![NAMES.to_owned()],
-        // With a time or an amount, those decide what of everything goes.
-        all: args.all && args.filters.is_empty() && args.keep_bytes.is_none(),
+        root_kinds: root_kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+        all,
         keep_newer_than: age.map(|age| nanoseconds(now.checked_sub(age).unwrap_or(UNIX_EPOCH))),
         keep_bytes: args.keep_bytes,
         dry_run: args.dry_run,
