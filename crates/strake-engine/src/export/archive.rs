@@ -21,7 +21,7 @@ use super::Written;
 use super::dest::Aside;
 use crate::event::TransferKind;
 use crate::image::{
-    FULL_NAME, ImageError, ImageLayer, LayerStream, REF_NAME, Transfer, content, record, resolve,
+    FULL_NAME, ImageError, ImageLayer, LayerStream, REF_NAME, Transfer, content, record, resolve, store_layer,
 };
 use crate::request::Environment;
 
@@ -351,18 +351,17 @@ fn write_layer(
     }
     blobs.sort_by_key(|blob| blob.compression != compression);
     for blob in &blobs {
-        let is_written = sink.has(&blob_name(blob.digest));
-        if is_written
-            || (directory.is_none() || env.store.blobs().has(&blob.digest)?) && copy_blob(env, blob, sink)?
-        {
+        // A blob that is only kept here may be in a form that nobody asked for.
+        let fits = blob.compression == compression || !record::places(env.store, blob.digest)?.is_empty();
+        let is_near = directory.is_none() || env.store.blobs().has(&blob.digest)?;
+        if sink.has(&blob_name(blob.digest)) || fits && is_near && copy_blob(env, blob, sink)? {
             return Ok(content::describe(blob));
         }
     }
     let Some(directory) = directory else {
-        return Err(ImageError::LayerGone {
-            diff_id: layer.diff_id.0.short(),
-            tried: format!("{} blobs", blobs.len()),
-        });
+        let blob = store_layer(env, layer, compression)?;
+        copy_blob(env, &blob, sink)?;
+        return Ok(content::describe(&blob));
     };
     let transfer =
         Transfer::start(env, TransferKind::Export, format!("layer {}", layer.diff_id.0.short()), None);

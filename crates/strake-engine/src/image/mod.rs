@@ -45,6 +45,7 @@ pub use types::{
     PullPolicy, PushOptions, PushStatistics, PushedImage, Removed, ResolvedImage,
 };
 
+pub(crate) use blob::store_layer;
 pub(crate) use load::{FULL_NAME, REF_NAME};
 pub(crate) use names::load as load_record;
 pub(crate) use record::ImageLayer;
