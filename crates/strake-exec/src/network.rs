@@ -21,7 +21,9 @@ use crate::wire;
 /// cannot be an address that anybody else uses.
 const FORWARDED_RESOLVER: &str = "169.254.1.1";
 
-const ARGUMENTS: [&str; 20] = [
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+const ARGUMENTS: [&str; 18] = [
     "--config-net",
     "--foreground",
     "--quiet",
@@ -37,8 +39,6 @@ const ARGUMENTS: [&str; 20] = [
     "none",
     "-U",
     "none",
-    "--dns-forward",
-    FORWARDED_RESOLVER,
     "--pid",
     "/dev/stdout",
     "--netns-only",
@@ -116,7 +116,13 @@ fn become_pasta(program: &Path, ours: BorrowedFd<'_>, report: &PipeWriter, compl
     });
     if connected {
         let name = program.to_string_lossy();
-        let args = [&*name].into_iter().chain(ARGUMENTS).map(CString::new).collect::<Result<Vec<_>, _>>();
+        // With this option the answers of the host's resolver always seem to come from the forwarded address, also
+        // to whoever asked the resolver directly: it is given only where nothing is asked directly.
+        let host = std::fs::read(RESOLV_CONF).unwrap_or_default();
+        let forward =
+            if nameservers(&host).is_empty() { &["--dns-forward", FORWARDED_RESOLVER][..] } else { &[] };
+        let args = [&*name].into_iter().chain(ARGUMENTS).chain(forward.iter().copied());
+        let args = args.map(CString::new).collect::<Result<Vec<_>, _>>();
         if let (Ok(path), Ok(args)) = (CString::new(&*name), args) {
             // It takes a signal that is ignored already for an error.
             sys::reset_signals();
@@ -147,23 +153,32 @@ fn last_complaint(text: &str) -> &str {
 /// remains, queries go through `pasta` to the host's.
 pub(crate) fn reachable_nameservers(host: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(host);
-    let is_nameserver = |line: &str| line.split_whitespace().next() == Some("nameserver");
-    let is_loopback = |line: &str| {
-        let address = line.split_whitespace().nth(1).unwrap_or_default();
-        let address = address.split('%').next().unwrap_or_default();
-        address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-    };
     let mut kept = String::new();
-    let mut nameservers = 0;
-    for line in text.lines().filter(|line| !(is_nameserver(line) && is_loopback(line))) {
-        nameservers += usize::from(is_nameserver(line));
+    for line in text.lines().filter(|line| nameserver(line).is_none_or(is_reachable)) {
         kept.push_str(line);
         kept.push('\n');
     }
-    if nameservers == 0 {
+    if nameservers(host).is_empty() {
         kept.push_str(&format!("nameserver {FORWARDED_RESOLVER}\n"));
     }
     kept.into_bytes()
+}
+
+/// The resolvers of a `resolv.conf` that a container reaches by itself.
+fn nameservers(resolv_conf: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(resolv_conf);
+    text.lines().filter_map(nameserver).filter(|address| is_reachable(address)).map(str::to_owned).collect()
+}
+
+/// The address of a `nameserver` line.
+fn nameserver(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace();
+    (words.next() == Some("nameserver")).then(|| words.next().unwrap_or_default())
+}
+
+fn is_reachable(address: &str) -> bool {
+    let address = address.split('%').next().unwrap_or_default();
+    !address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Why a private network is out of the question here, as far as that shows without trying.
