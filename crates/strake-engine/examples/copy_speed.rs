@@ -14,7 +14,7 @@ use strake_engine::copy::{Copied, CopyPlan, CopyTarget, LayerFiles, Listing, Pre
 use strake_graph::pattern::IgnoreRules;
 use strake_graph::{CopyOp, CopySource, Graph, Op, Span, Step, StepId};
 use strake_oci::Platform;
-use strake_store::StatCache;
+use strake_store::{Flavour, StatCache};
 
 const FILES: usize = 20_000;
 const SIZE: usize = 10_000;
@@ -122,7 +122,13 @@ impl Bench {
         let path = self.root.join(format!("layer{}", self.layers));
         fs::create_dir(&path)?;
         let previous = previous.map(|(dir, files)| Previous { dir, files });
-        let target = CopyTarget { upper: &path, below: None, scratch: Path::new("/nonexistent"), previous };
+        let target = CopyTarget {
+            upper: &path,
+            below: None,
+            scratch: Path::new("/nonexistent"),
+            previous,
+            flavour: Flavour::Trusted,
+        };
         let Copied { files, .. } = copy(&self.op, plan, &target)?;
         Ok((path, files))
     }

@@ -171,8 +171,13 @@ fn built(store: &Store, root: &Path, case: &Case) -> Result<Tree, CopyError> {
     let plan = CopyPlan::resolve(&op.sources, &BTreeMap::from([(from, Arc::new(source))]))?;
     plan.digest_files(&mut BTreeMap::new(), 0)?;
     let layer = store.prepare_layer().unwrap();
-    let target =
-        CopyTarget { upper: layer.upper(), below: Some(below.root()), scratch: root, previous: None };
+    let target = CopyTarget {
+        upper: layer.upper(),
+        below: Some(below.root()),
+        scratch: root,
+        previous: None,
+        flavour: store.flavour(),
+    };
     copy(&op, &plan, &target)?;
     drop(below);
     let layer = snapshots.commit(layer).unwrap();

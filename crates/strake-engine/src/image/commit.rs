@@ -83,7 +83,8 @@ fn describe_layers(
     }
     let unknown: Vec<usize> = (0..layers.len()).filter(|position| known[*position].is_none()).collect();
     if !unknown.is_empty() {
-        (env.events)(Event::Phase(format!("describing {} layers", unknown.len())));
+        let plural = if unknown.len() == 1 { "" } else { "s" };
+        (env.events)(Event::Phase(format!("describing {} layer{plural}", unknown.len())));
         for (position, described) in compute_all(env, layers, &unknown, epoch)? {
             known[position] = Some(described);
         }

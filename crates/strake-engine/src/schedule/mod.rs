@@ -23,6 +23,7 @@ mod worker;
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::thread::Scope;
+use std::time::Duration;
 use strake_graph::{Op, StepId};
 use strake_oci::HistoryEntry;
 
@@ -212,6 +213,9 @@ impl<'scope, 'env> Loop<'scope, 'env> {
                 let built = resolved.built;
                 if self.build.is_shown(step) {
                     self.build.event(Event::StepCached(step));
+                } else if self.build.request.graph.step(step).position.is_some() {
+                    // A base image: there is nothing to do but to know it.
+                    self.build.event(Event::StepFinished(step, Duration::ZERO));
                 }
                 if self.build.request.explain && self.build.is_shown(step) {
                     self.build.event(Event::StepExplained(step, Explanation::Hit { built }));

@@ -87,6 +87,7 @@ impl Plan {
         graph
             .step_ids()
             .filter(|id| self.waiting[id.index()].is_some())
+            .filter(|id| makes_layer(&graph.step(*id).op) || graph.step(*id).position.is_some())
             .map(|id| {
                 let step = graph.step(id);
                 PlannedStep {

@@ -280,6 +280,7 @@ impl Build<'_> {
             below: below.as_ref().map(|view| view.root()),
             scratch: scratch.path(),
             previous: previous.as_ref().map(|(dir, files)| Previous { dir, files }),
+            flavour: store.flavour(),
         };
         let copied = copy(op, &planned.plan, &target)?;
         self.put_listing(miss.signature, &planned.listing, &copied.files)?;
@@ -312,7 +313,13 @@ impl Build<'_> {
         directory: &Path,
     ) -> Result<(), StepError> {
         let scratch = self.environment.store.temp_dir()?;
-        let target = CopyTarget { upper: directory, below: None, scratch: scratch.path(), previous: None };
+        let target = CopyTarget {
+            upper: directory,
+            below: None,
+            scratch: scratch.path(),
+            previous: None,
+            flavour: self.environment.store.flavour(),
+        };
         let op =
             CopyOp { base: from, sources, destination: "/".into(), chown: None, chmod: None, unpack: false };
         copy(&op, &planned.plan, &target)?;

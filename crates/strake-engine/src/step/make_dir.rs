@@ -5,7 +5,7 @@ use std::path::Path;
 use strake_graph::MakeDirOp;
 use strake_store::RootDir;
 
-use super::copy::{CopyError, CopyTarget, Layout, user_owner, write_layer};
+use super::copy::{CopyError, Layout, user_owner, write_layer};
 
 /// Writes the directory into the empty layer directory `upper`. Answers whether anything was written: nothing is
 /// when the directory exists, also through links. What is made belongs to the user that the instruction runs as.
@@ -21,7 +21,7 @@ pub(crate) fn make_dir(op: &MakeDirOp, upper: &Path, below: Option<&RootDir>) ->
     let owner = user_owner(&op.user, below)?;
     layout = Layout::new(below, Some(owner), None);
     layout.make_dirs(&path)?;
-    write_layer(&layout, &CopyTarget { upper, below, scratch: upper, previous: None })?;
+    write_layer(&layout, upper, below, None)?;
     Ok(true)
 }
 

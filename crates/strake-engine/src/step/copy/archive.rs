@@ -5,16 +5,15 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
 
 use rustix::fs::Mode;
 use strake_graph::pattern::Glob;
 use strake_store::compress::{Codec, decoder, detect};
 use strake_store::tar::{ApplyOptions, Whiteouts, apply};
-use strake_store::{Flavour, RootDir, TarError};
+use strake_store::{RootDir, TarError};
 
-use super::CopyError;
 use super::plan::{CopyPlan, Source};
+use super::{CopyError, CopyTarget};
 use crate::build_context::{Entry, EntryKind, SourceError, SourceTree, open_file_beneath, shown};
 
 /// Limits of one archive: no image is near them, and a bomb is stopped.
@@ -34,7 +33,7 @@ pub(super) struct Unpacked {
 }
 
 /// Unpacks every archive among the files that the sources name themselves.
-pub(super) fn unpack_all(plan: &CopyPlan, scratch: &Path) -> Result<Vec<Unpacked>, CopyError> {
+pub(super) fn unpack_all(plan: &CopyPlan, target: &CopyTarget<'_>) -> Result<Vec<Unpacked>, CopyError> {
     let mut archives = Vec::new();
     for (source_index, source) in plan.sources.iter().enumerate() {
         let Source::Files { tree, found, .. } = source else { continue };
@@ -42,7 +41,7 @@ pub(super) fn unpack_all(plan: &CopyPlan, scratch: &Path) -> Result<Vec<Unpacked
             let Some(entry) = found.entry.map(|index| &tree.entries()[index]) else { continue };
             let place = (source_index, found_index);
             if entry.kind == EntryKind::File {
-                archives.extend(unpack(tree, entry, place, scratch)?);
+                archives.extend(unpack(tree, entry, place, target)?);
             }
         }
     }
@@ -53,7 +52,7 @@ fn unpack(
     tree: &SourceTree,
     entry: &Entry,
     place: (usize, usize),
-    scratch: &Path,
+    target: &CopyTarget<'_>,
 ) -> Result<Option<Unpacked>, CopyError> {
     let failed = |source: TarError| CopyError::Archive { path: entry.path.clone(), source };
     let mut file = open_file_beneath(tree.root().as_fd(), &entry.path)
@@ -63,13 +62,12 @@ fn unpack(
         return Ok(None);
     };
     let name = format!("archive-{}-{}", place.0, place.1);
-    let directory = scratch.join(name);
+    let directory = target.scratch.join(name);
     rustix::fs::mkdir(&directory, Mode::RWXU)
         .map_err(CopyError::sys("make a place to unpack", &entry.path))?;
     let reader = decoder(file, codec).map_err(SourceError::io("decompress", &entry.path))?;
     let options = ApplyOptions {
-        // No opaque directories are made when whiteouts are plain names, so the flavour does not matter.
-        flavour: Flavour::User,
+        flavour: target.flavour,
         max_bytes: MAX_BYTES,
         max_entries: MAX_ENTRIES,
         whiteouts: Whiteouts::Plain,

@@ -30,7 +30,7 @@ use std::io;
 use std::path::Path;
 
 use strake_graph::CopyOp;
-use strake_store::{RootDir, TarError};
+use strake_store::{Flavour, RootDir, TarError};
 
 use crate::build_context::{SourceError, shown};
 
@@ -51,6 +51,8 @@ pub struct CopyTarget<'a> {
     pub scratch: &'a Path,
     /// An earlier layer whose equal files are hard-linked instead of being written again.
     pub previous: Option<Previous<'a>>,
+    /// Of the store: an archive's devices cannot be made in a user namespace and are left out there.
+    pub flavour: Flavour,
 }
 
 /// A layer that an earlier copy wrote.
@@ -146,8 +148,8 @@ impl CopyError {
 /// scanned, or a file cannot be read or written. The upper directory is then to be discarded.
 pub fn copy(op: &CopyOp, plan: &CopyPlan, target: &CopyTarget<'_>) -> Result<Copied, CopyError> {
     let owner = op.chown.as_deref().map(|spec| owner::copy_owner(spec, target.below)).transpose()?;
-    let archives = if op.unpack { archive::unpack_all(plan, target.scratch)? } else { Vec::new() };
+    let archives = if op.unpack { archive::unpack_all(plan, target)? } else { Vec::new() };
     let mut layout = Layout::new(target.below, owner, op.chmod.as_ref());
     plan.place(op, &archives, &mut layout)?;
-    write_layer(&layout, target)
+    write_layer(&layout, target.upper, target.below, target.previous)
 }

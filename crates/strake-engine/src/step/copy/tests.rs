@@ -7,6 +7,7 @@ use std::sync::Arc;
 use strake_graph::pattern::IgnoreRules;
 use strake_graph::{CopySource, Graph, ModeChange, Op, Span, Step, StepId};
 use strake_oci::Platform;
+use strake_store::Flavour;
 
 use super::*;
 use crate::build_context::SourceTree;
@@ -119,7 +120,13 @@ impl World {
         fs::create_dir(&scratch).unwrap();
         let below = RootDir::open(&self.path("image")).unwrap();
         let previous = previous.map(|layer| Previous { dir: &layer.path, files: &layer.copied.files });
-        let target = CopyTarget { upper: &path, below: Some(&below), scratch: &scratch, previous };
+        let target = CopyTarget {
+            upper: &path,
+            below: Some(&below),
+            scratch: &scratch,
+            previous,
+            flavour: Flavour::Trusted,
+        };
         let copied = copy(op, &plan, &target)?;
         Ok(Layer { path, copied })
     }
@@ -410,7 +417,8 @@ fn a_file_that_changes_between_signature_and_copy_is_refused() {
     world.write("context/a", "b");
     let upper = world.path("upper");
     fs::create_dir(&upper).unwrap();
-    let target = CopyTarget { upper: &upper, below: None, scratch: &upper, previous: None };
+    let target =
+        CopyTarget { upper: &upper, below: None, scratch: &upper, previous: None, flavour: Flavour::Trusted };
     let error = copy(&op, &plan, &target).unwrap_err().to_string();
     assert!(error.contains("read a: the file changed"), "{error}");
 }

@@ -21,11 +21,12 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
 };
 use rustix::io::Errno;
+use strake_store::RootDir;
 use strake_store::root_dir::{EntryType, Metadata};
 
 use super::layout::{Content, DirAttributes, LayerDir, Layout, Leaf};
 use super::plan::join;
-use super::{Copied, CopyError, CopyTarget, LayerFiles, Owner, Previous};
+use super::{Copied, CopyError, LayerFiles, Owner, Previous};
 use crate::build_context::{
     Entry, EntryKind, Origin, SourceError, SourceTree, open_beneath, open_file_beneath, read_hashed, sys_stat,
 };
@@ -36,11 +37,16 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 const BATCH: usize = 64;
 
 /// Writes the layer.
-pub(crate) fn write_layer(layout: &Layout<'_>, target: &CopyTarget<'_>) -> Result<Copied, CopyError> {
-    let upper = rustix::fs::openat(CWD, target.upper, DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+pub(crate) fn write_layer(
+    layout: &Layout<'_>,
+    upper: &Path,
+    below: Option<&RootDir>,
+    previous: Option<Previous<'_>>,
+) -> Result<Copied, CopyError> {
+    let upper = rustix::fs::openat(CWD, upper, DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(CopyError::sys("open the layer directory for", b""))?;
     let creator = creator(&upper).map_err(CopyError::sys("look at the layer directory of", b""))?;
-    let previous = target.previous.as_ref().map(Farm::open).transpose()?;
+    let previous = previous.as_ref().map(Farm::open).transpose()?;
     let writer = Writer { upper, previous, creator };
     for dir in &layout.dirs[1..] {
         writer.make_dir(dir)?;
@@ -53,7 +59,7 @@ pub(crate) fn write_layer(layout: &Layout<'_>, target: &CopyTarget<'_>) -> Resul
         .try_reduce(Written::default, |one, other| Ok(one.plus(&other)))?;
     let linked_names = writer.make_links(layout)?;
     for dir in layout.dirs.iter().rev() {
-        writer.finish_dir(dir, target)?;
+        writer.finish_dir(dir, below)?;
     }
     let entries = layout.dirs.iter().map(|dir| 1 + dir.leaves.len() as u64).sum();
     let bytes = written.bytes + linked_names.bytes;
@@ -239,11 +245,11 @@ impl Writer<'_> {
         Ok(written)
     }
 
-    fn finish_dir(&self, dir: &LayerDir<'_>, target: &CopyTarget<'_>) -> Result<(), CopyError> {
+    fn finish_dir(&self, dir: &LayerDir<'_>, below: Option<&RootDir>) -> Result<(), CopyError> {
         let path = Path::new(OsStr::from_bytes(&dir.path));
         let failed = || CopyError::sys("set the attributes of", &dir.path);
         let directory = open_beneath(self.upper.as_fd(), &dir.path, DIRECTORY).map_err(failed())?;
-        match (dir.attributes, target.below) {
+        match (dir.attributes, below) {
             (DirAttributes::New { mode, owner }, _) => {
                 set_owner_and_mode(&directory, owner, mode).map_err(failed())
             }
