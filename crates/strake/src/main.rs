@@ -11,6 +11,7 @@ mod session;
 mod settings;
 mod signals;
 mod source;
+mod tidy;
 mod ui;
 
 use std::ffi::{OsStr, OsString};
@@ -28,6 +29,10 @@ fn main() -> ExitCode {
         strake_exec::init_main();
     }
     std::panic::set_hook(Box::new(report_panic));
+    if std::env::args_os().nth(1).as_deref() == Some(OsStr::new(tidy::TIDY_ARG)) {
+        tidy::tidy_main(std::env::args_os().nth(2));
+        return ExitCode::SUCCESS;
+    }
     ExitCode::from(run(std::env::args_os()))
 }
 

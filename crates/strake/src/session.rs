@@ -126,12 +126,9 @@ impl Session {
             }
         };
         self.ui.finish();
-        let may_take_longer = self.started.elapsed() >= LONG && self.signals.verdict().is_none();
-        if may_take_longer
-            && self.store.needs_sweep()
-            && let Err(error) = self.store.sweep()
-        {
-            report::warn(&format!("tidy the store: {error}"));
+        let wrote_much = self.started.elapsed() >= LONG && self.signals.verdict().is_none();
+        if wrote_much && self.store.needs_sweep() {
+            crate::tidy::tidy_later(self.store.root());
         }
         code
     }
