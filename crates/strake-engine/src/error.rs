@@ -91,6 +91,9 @@ pub enum StepError {
     /// A build context that was not given.
     #[error("build context `{0}` was not given")]
     Context(String),
+    /// What a process left behind cannot be a layer.
+    #[error("keep the layer: {0}")]
+    Layer(#[from] strake_store::TarError),
     /// A file of the engine's own.
     #[error("{what} {path}: {source}")]
     File {

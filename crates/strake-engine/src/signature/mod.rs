@@ -50,6 +50,13 @@ impl Signature {
         encoder.finish()
     }
 
+    /// What stands for the content of a layer that the parts of its signature describe completely.
+    pub(crate) fn described_content(self) -> Digest {
+        let mut encoder = Encoder::new(RESULT_DOMAIN);
+        encoder.field("described").digest(&self.0);
+        encoder.finish()
+    }
+
     /// The signature as a digest.
     pub fn digest(&self) -> Digest {
         self.0

@@ -79,6 +79,15 @@ pub(crate) struct Miss {
     pub(crate) plan: Option<files::Planned>,
 }
 
+/// How a layer came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// A process wrote what it wanted.
+    ByProcess,
+    /// The parts of the signature say exactly what is in it, so that nothing has to be read again.
+    ByDescription,
+}
+
 impl<'a> Build<'a> {
     pub(crate) fn new(
         request: &'a BuildRequest,
@@ -255,11 +264,12 @@ impl<'a> Build<'a> {
                 unreachable!("a step without a layer is never a miss")
             }
         };
+        let kind = if matches!(step.op, Op::Run(_)) { Made::ByProcess } else { Made::ByDescription };
         let base_signature = step.op.base().map(|base| inputs.get(base).canonical);
         let mut record = CacheRecord::new(signature, base_signature, miss.parts);
         record.millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         record.built = now();
-        let resolved = self.commit(signature, base, active, record)?;
+        let resolved = self.commit(signature, base, active, kind, record)?;
         self.event(Event::StepFinished(id, started.elapsed()));
         Ok(resolved)
     }
@@ -270,11 +280,13 @@ impl<'a> Build<'a> {
         signature: Signature,
         base: Vec<LayerId>,
         active: ActiveSnapshot,
+        kind: Made,
         mut record: CacheRecord,
     ) -> Result<Resolved, StepError> {
-        let content = tar::content_digest(active.upper())
-            .map_err(std::io::Error::other)
-            .map_err(file_error("read layer", active.upper()))?;
+        let content = match kind {
+            Made::ByProcess => tar::content_digest(active.upper())?,
+            Made::ByDescription => Signature::described_content(signature),
+        };
         record.content = Some(content);
         let older = match record.base {
             Some(base) => self.cache.find_result(base, &content)?,

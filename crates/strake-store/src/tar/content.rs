@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use strake_oci::{Digest, Hasher};
 
-use super::TarError;
 use super::tree::{failed, io};
 use super::walk::{Form, FoundKind, walk};
+use super::{TarError, escape};
 use crate::root_dir::{EntryType, Metadata};
 use crate::{Flavour, RootDir};
 
@@ -36,7 +36,7 @@ struct Item {
 /// same. File contents are hashed on all cores.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// When a file cannot be read, or has a name that a layer cannot hold.
 pub fn content_digest(layer_dir: &Path) -> Result<Digest, TarError> {
     let flavour = Flavour::of_layer_dir(layer_dir);
     let root = RootDir::open(layer_dir).map_err(|error| io("open", b"/", error))?;
@@ -48,6 +48,10 @@ pub fn content_digest(layer_dir: &Path) -> Result<Digest, TarError> {
             encoded.push(b'w');
             items.push(Item { encoded, file: None });
             return Ok(());
+        }
+        if is_whiteout_name(found.path) {
+            let problem = "a layer cannot hold a name that begins with `.wh.`: it means deletion there";
+            return Err(TarError::Entry { path: escape(found.path), problem: problem.to_owned() });
         }
         encode(&mut encoded, &found.metadata, &found.link, &found.xattrs);
         encoded.push(u8::from(found.kind == FoundKind::OpaqueDirectory));
@@ -65,6 +69,11 @@ pub fn content_digest(layer_dir: &Path) -> Result<Digest, TarError> {
         hasher.update(content);
     }
     Ok(hasher.finish())
+}
+
+/// Whether a layer's tar would say with this name that something else is gone (image-spec v1.1 `layer.md` §Whiteouts).
+fn is_whiteout_name(path: &[u8]) -> bool {
+    path.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.starts_with(b".wh."))
 }
 
 fn encode(into: &mut Vec<u8>, metadata: &Metadata, link: &[u8], xattrs: &[(Vec<u8>, Vec<u8>)]) {
