@@ -3,19 +3,27 @@
 //! `pasta` copies the addresses of the host's default interface into the container's network namespace and carries
 //! its connections with ordinary sockets, so no privilege over the host's network is needed, and none is changed.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Seek};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::thread::UnshareFlags;
 
+use crate::INIT_ARG;
 use crate::error::ExecError;
 use crate::sys::{self, Fork};
 use crate::wire;
+
+/// After [`INIT_ARG`]: the process keeps a network instead of becoming a container.
+pub(crate) const KEEPER_ARG: &str = "network";
 
 /// Inside the container, DNS queries to this address are answered by the host's resolver. Link-local, so that it
 /// cannot be an address that anybody else uses.
@@ -48,9 +56,91 @@ const ARGUMENTS: [&str; 18] = [
 /// How long `pasta` may take to set up the namespace; it needs about 10 ms.
 const START_SECONDS: i64 = 10;
 
+/// A network namespace that reaches outwards for as long as this value lives.
+///
+/// It belongs to one container at a time. What a container leaves in it when all its processes are gone is nothing
+/// that the next one could notice: it has no right to change addresses, routes, filters or settings. Making one takes
+/// several times as long as the rest of a container, which is why executors keep them.
+#[derive(Debug)]
+pub(crate) struct PrivateNetwork {
+    namespace: OwnedFd,
+    /// The keeper ends, and `pasta` with it, when this end is closed: also when this program is killed.
+    _control: OwnedFd,
+    keeper: Child,
+}
+
+impl PrivateNetwork {
+    /// Starts a keeper, which is a copy of `program` in its init mode, and waits until the network is there.
+    pub(crate) fn start(program: &Path, pasta: &Path) -> Result<Self, ExecError> {
+        let failed = |error: &dyn std::fmt::Display| ExecError::PrivateNetwork { reason: error.to_string() };
+        let (ours, theirs) = wire::control_sockets().map_err(|errno| failed(&errno))?;
+        let keeper = Command::new(program)
+            .arg0("strake-network")
+            .args([INIT_ARG, KEEPER_ARG])
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| failed(&error))?;
+        wire::send(ours.as_fd(), pasta.as_os_str().as_bytes(), &[]).map_err(|errno| failed(&errno))?;
+        let answer = wire::receive(ours.as_fd()).map_err(|errno| failed(&errno))?;
+        match answer.map(|(word, mut descriptors)| (word, descriptors.pop())) {
+            Some((_, Some(namespace))) => Ok(Self { namespace, _control: ours, keeper }),
+            Some((reason, None)) => Err(failed(&String::from_utf8_lossy(&reason))),
+            None => Err(failed(&"its keeper ended")),
+        }
+    }
+
+    pub(crate) fn namespace(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+}
+
+impl Drop for PrivateNetwork {
+    fn drop(&mut self) {
+        // Taking a network down takes the kernel a while, and nobody needs to wait for it.
+        let _ = self.keeper.try_wait();
+    }
+}
+
+/// The keeper of a network: never returns.
+pub(crate) fn keeper_main(control: BorrowedFd<'_>) -> ! {
+    match keep(control) {
+        Ok(pasta) => {
+            let mut watched = [PollFd::new(&control, PollFlags::empty())];
+            let _ = rustix::io::retry_on_intr(|| poll(&mut watched, None));
+            drop(pasta);
+        }
+        Err(reason) => drop(wire::send(control, reason.as_bytes(), &[])),
+    }
+    sys::exit(0)
+}
+
+/// Makes the network and hands its namespace over.
+fn keep(control: BorrowedFd<'_>) -> Result<Pasta, String> {
+    let (pasta, _) = wire::receive(control).map_err(|errno| errno.to_string())?.ok_or("no instructions")?;
+    let pasta = PathBuf::from(OsString::from_vec(pasta));
+    let (ours, theirs) = wire::control_sockets().map_err(|errno| errno.to_string())?;
+    let mut network = Pasta::prepare(&pasta, theirs.as_fd())?;
+    sys::unshare(UnshareFlags::NEWNET).map_err(doing("make a network namespace"))?;
+    sys::loopback_up().map_err(doing("bring up the loopback interface"))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty());
+    let namespace = namespace.map_err(doing("open the network namespace"))?;
+    wire::send(ours.as_fd(), b"namespace", &[namespace.as_fd()]).map_err(doing("hand over the namespace"))?;
+    network.attach()?;
+    wire::send(control, b"ready", &[namespace.as_fd()]).map_err(doing("hand over the namespace"))?;
+    Ok(network)
+}
+
+fn doing<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> String {
+    move |error| format!("{what}: {error}")
+}
+
 /// A `pasta`, waiting or at work, ended when dropped.
 #[derive(Debug)]
-pub(crate) struct Pasta {
+struct Pasta {
     process: Pid,
     program: PathBuf,
     ready: Option<PipeReader>,
@@ -58,40 +148,32 @@ pub(crate) struct Pasta {
 }
 
 impl Pasta {
-    /// Forks the process that becomes `pasta` as soon as the first process sends its network namespace through its
-    /// end of the socket pair, `first`.
-    ///
-    /// It must be called before the pid namespace is made: a child that is made later would be in it, where the
-    /// container could get at it, and the container would wait for its end. Returns `first` for the first process.
-    pub(crate) fn prepare(
-        program: &Path,
-        ours: BorrowedFd<'_>,
-        first: OwnedFd,
-    ) -> Result<(Self, OwnedFd), ExecError> {
-        let failed = |error: &dyn std::fmt::Display| ExecError::PrivateNetwork { reason: error.to_string() };
-        let (ready, report) = std::io::pipe().map_err(|error| failed(&error))?;
-        let complaints =
-            rustix::fs::memfd_create("strake-pasta", MemfdFlags::CLOEXEC).map_err(|errno| failed(&errno))?;
-        match sys::fork().map_err(|errno| failed(&errno))? {
+    /// Forks the process that becomes `pasta` as soon as a network namespace arrives at `socket`. It stays in the
+    /// network that it is forked in.
+    fn prepare(program: &Path, socket: BorrowedFd<'_>) -> Result<Self, String> {
+        let (ready, report) = std::io::pipe().map_err(|error| error.to_string())?;
+        let complaints = rustix::fs::memfd_create("strake-pasta", MemfdFlags::CLOEXEC)
+            .map_err(|errno| errno.to_string())?;
+        match sys::fork().map_err(|errno| errno.to_string())? {
             Fork::Child => {
-                drop((first, ready));
-                become_pasta(program, ours, &report, &complaints)
+                drop(ready);
+                become_pasta(program, socket, &report, &complaints)
             }
             Fork::Parent(process) => {
                 let complaints = File::from(complaints);
-                Ok((Self { process, program: program.to_owned(), ready: Some(ready), complaints }, first))
+                Ok(Self { process, program: program.to_owned(), ready: Some(ready), complaints })
             }
         }
     }
 
-    /// Waits until the network is there, and tells the first process. An error is the reason in words.
-    pub(crate) fn attach(&mut self, ours: BorrowedFd<'_>) -> Result<(), String> {
-        if !self.ready.take().is_some_and(is_ready) {
-            let mut text = String::new();
-            let _ = self.complaints.rewind().and_then(|()| self.complaints.read_to_string(&mut text));
-            return Err(format!("{}: {}", self.program.display(), last_complaint(&text)));
+    /// Waits until the network is there. An error is the reason in words.
+    fn attach(&mut self) -> Result<(), String> {
+        if self.ready.take().is_some_and(is_ready) {
+            return Ok(());
         }
-        wire::send(ours, b"ready", &[]).map_err(|errno| errno.to_string())
+        let mut text = String::new();
+        let _ = self.complaints.rewind().and_then(|()| self.complaints.read_to_string(&mut text));
+        Err(format!("{}: {}", self.program.display(), last_complaint(&text)))
     }
 }
 
@@ -104,9 +186,9 @@ impl Drop for Pasta {
 }
 
 /// In the forked child.
-fn become_pasta(program: &Path, ours: BorrowedFd<'_>, report: &PipeWriter, complaints: &OwnedFd) -> ! {
+fn become_pasta(program: &Path, socket: BorrowedFd<'_>, report: &PipeWriter, complaints: &OwnedFd) -> ! {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    let namespace = wire::receive(ours).ok().flatten().and_then(|(_, mut descriptors)| descriptors.pop());
+    let namespace = wire::receive(socket).ok().flatten().and_then(|(_, mut descriptors)| descriptors.pop());
     // pasta gives up the right to look into other processes, so the namespace is its standard input; it writes its
     // pid to standard output when everything is set up, which is how we know.
     let connected = namespace.is_some_and(|namespace| {

@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::network::PrivateNetwork;
 use crate::wire::Runner;
-use crate::{Cancel, Container, ExecError, Executor, ExitStatus, Io, mount, network, session};
+use crate::{Cancel, Container, ExecError, Executor, ExitStatus, Io, Network, mount, network, session};
 
 /// Runs containers through a fresh copy of this program in its `init` mode.
 ///
@@ -18,6 +19,7 @@ pub struct OwnExecutor {
     options: Options,
     view: OnceLock<Option<OwnedFd>>,
     network: OnceLock<Option<String>>,
+    idle_networks: Mutex<Vec<PrivateNetwork>>,
 }
 
 /// Choices that hold for all containers of an executor.
@@ -32,7 +34,13 @@ pub struct Options {
 impl OwnExecutor {
     /// An executor that starts `program` (normally `/proc/self/exe`) with [`crate::INIT_ARG`].
     pub fn new(program: PathBuf, options: Options) -> Self {
-        Self { program, options, view: OnceLock::new(), network: OnceLock::new() }
+        Self {
+            program,
+            options,
+            view: OnceLock::new(),
+            network: OnceLock::new(),
+            idle_networks: Mutex::default(),
+        }
     }
 
     /// Whether [`crate::Network::Private`] works here, or else why not. Looked at once, then remembered. The look
@@ -45,6 +53,24 @@ impl OwnExecutor {
             None => Ok(()),
             Some(reason) => Err(reason.clone()),
         }
+    }
+
+    /// A network that nobody uses: one that an earlier container had, or a new one.
+    fn take_network(&self) -> Result<PrivateNetwork, ExecError> {
+        if let Some(network) = self.idle_networks().pop() {
+            return Ok(network);
+        }
+        let Some(pasta) = &self.options.pasta else {
+            return Err(ExecError::PrivateNetwork {
+                reason: "no network program (pasta) is known".to_owned(),
+            });
+        };
+        PrivateNetwork::start(&self.program(), pasta)
+    }
+
+    fn idle_networks(&self) -> MutexGuard<'_, Vec<PrivateNetwork>> {
+        // The list is whole after each single push and pop.
+        self.idle_networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The path from which the init process is started.
@@ -60,7 +86,17 @@ impl OwnExecutor {
 
 impl Executor for OwnExecutor {
     fn run(&self, container: &Container, io: Io<'_>, cancel: &Cancel) -> Result<ExitStatus, ExecError> {
-        let runner = Runner::Own { unfiltered: self.options.unfiltered, pasta: self.options.pasta.clone() };
-        session::run(&self.program(), container, &runner, io, cancel)
+        let runner = Runner::Own { unfiltered: self.options.unfiltered };
+        let private = match container.network {
+            Network::Private => Some(self.take_network()?),
+            Network::Host | Network::None => None,
+        };
+        let namespace = private.as_ref().map(PrivateNetwork::namespace);
+        let result = session::run(&self.program(), container, &runner, namespace, io, cancel);
+        // After a failure of ours nobody knows what state the network is in.
+        if let (Some(private), Ok(_)) = (private, &result) {
+            self.idle_networks().push(private);
+        }
+        result
     }
 }

@@ -43,7 +43,7 @@ impl Executor for RuncExecutor {
         }
         let id = format!("strake-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let runner = Runner::Runc { runc: self.runc.clone(), id: id.clone() };
-        let result = session::run(&self.program, container, &runner, io, cancel);
+        let result = session::run(&self.program, container, &runner, None, io, cancel);
         remove_cgroups(&id);
         result
     }

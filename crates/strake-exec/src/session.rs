@@ -31,6 +31,7 @@ pub(crate) fn run(
     program: &Path,
     container: &Container,
     runner: &Runner,
+    network: Option<BorrowedFd<'_>>,
     io: Io<'_>,
     cancel: &Cancel,
 ) -> Result<ExitStatus, ExecError> {
@@ -38,7 +39,7 @@ pub(crate) fn run(
     if cancel.is_cancelled() {
         return Err(ExecError::Cancelled);
     }
-    let mut session = Session::start(program, container, runner, &io)?;
+    let mut session = Session::start(program, container, runner, network, &io)?;
     let result = session.carry(io, container.process.terminal, cancel);
     session.stop();
     mount::clean(&container.rootfs, &session.traces);
@@ -61,7 +62,13 @@ struct Session {
 }
 
 impl Session {
-    fn start(program: &Path, container: &Container, runner: &Runner, io: &Io<'_>) -> Result<Self, ExecError> {
+    fn start(
+        program: &Path,
+        container: &Container,
+        runner: &Runner,
+        network: Option<BorrowedFd<'_>>,
+        io: &Io<'_>,
+    ) -> Result<Self, ExecError> {
         let (ours, theirs) =
             wire::control_sockets().map_err(|errno| ExecError::setup("make a socket", errno))?;
         let mut init = Command::new(program)
@@ -77,7 +84,7 @@ impl Session {
         let size = sized.then(terminal::size).flatten();
         let inherited = !container.process.terminal && io.stdin != Stdin::Null;
         let stdin = inherited.then(rustix::stdio::stdin);
-        let sent = wire::send_instructions(ours.as_fd(), container, runner, size, stdin);
+        let sent = wire::send_instructions(ours.as_fd(), container, runner, size, network, stdin);
         let mut session = Self {
             control: Some(ours),
             stdout: init.stdout.take().map(OwnedFd::from),

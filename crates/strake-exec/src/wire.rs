@@ -28,6 +28,8 @@ pub(crate) struct Instructions {
     pub(crate) runner: Runner,
     /// Rows and columns of the container's terminal from the start, where they are known.
     pub(crate) terminal_size: Option<(u16, u16)>,
+    /// Whether the namespace of a private network comes along.
+    has_network: bool,
     /// Lengths of the contents of the `File` mounts, in order; the bytes follow the description.
     file_lengths: Vec<usize>,
 }
@@ -35,7 +37,7 @@ pub(crate) struct Instructions {
 /// Who makes the process once the mounts are prepared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Runner {
-    Own { unfiltered: bool, pasta: Option<PathBuf> },
+    Own { unfiltered: bool },
     Runc { runc: PathBuf, id: String },
 }
 
@@ -62,12 +64,14 @@ pub(crate) fn control_sockets() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
 }
 
-/// Sends the instructions, with the descriptor that becomes the process's standard input, if any.
+/// Sends the instructions, with the namespace of the container's network and the descriptor that becomes the
+/// process's standard input, if there are any.
 pub(crate) fn send_instructions(
     socket: BorrowedFd<'_>,
     container: &Container,
     runner: &Runner,
     terminal_size: Option<(u16, u16)>,
+    network: Option<BorrowedFd<'_>>,
     stdin: Option<BorrowedFd<'_>>,
 ) -> std::io::Result<()> {
     let files: Vec<&[u8]> = contents(container).collect();
@@ -75,6 +79,7 @@ pub(crate) fn send_instructions(
         container: container.clone_without_contents(),
         runner: runner.clone(),
         terminal_size,
+        has_network: network.is_some(),
         file_lengths: files.iter().map(|content| content.len()).collect(),
     };
     let description = serde_json::to_vec(&description)?;
@@ -85,6 +90,7 @@ pub(crate) fn send_instructions(
         file.write_all(content)?;
     }
     let mut descriptors = vec![file.as_fd()];
+    descriptors.extend(network);
     descriptors.extend(stdin);
     send(socket, b"1", &descriptors)?;
     Ok(())
@@ -122,10 +128,10 @@ impl Container {
     }
 }
 
-/// Receives the instructions, and the descriptor for standard input, if one was sent.
+/// Receives the instructions, and the descriptors for network and standard input, where they were sent.
 pub(crate) fn receive_instructions(
     socket: BorrowedFd<'_>,
-) -> std::io::Result<(Instructions, Option<OwnedFd>)> {
+) -> std::io::Result<(Instructions, Option<OwnedFd>, Option<OwnedFd>)> {
     let broken = |what| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
     let (_, mut descriptors) = receive(socket)?.ok_or_else(|| broken("no instructions"))?;
     if descriptors.is_empty() {
@@ -150,7 +156,11 @@ pub(crate) fn receive_instructions(
             rest = others;
         }
     }
-    Ok((instructions, descriptors.pop()))
+    if instructions.has_network && descriptors.is_empty() {
+        return Err(broken("no network came along"));
+    }
+    let network = instructions.has_network.then(|| descriptors.remove(0));
+    Ok((instructions, network, descriptors.pop()))
 }
 
 /// Sends one message, with one descriptor if the message says so. A caller that is gone is no error: its end of
@@ -173,11 +183,11 @@ pub(crate) fn send(
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
         let pushed = ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-        debug_assert!(pushed, "at most two descriptors are sent");
+        debug_assert!(pushed, "at most three descriptors are sent");
     }
     rustix::io::retry_on_intr(|| {
         sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
@@ -187,7 +197,7 @@ pub(crate) fn send(
 /// Receives one packet; `None` at the end.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut buffer = vec![0; MESSAGE_LIMIT];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
         recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)

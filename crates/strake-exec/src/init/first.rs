@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::mount::MountPropagationFlags;
 use rustix::process::{Resource, Rlimit, Signal};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::{files, identity, program};
 use crate::error::ExecError;
@@ -22,11 +22,11 @@ const FAILED: i32 = 125;
 /// Runs the container in this process. Never returns to the init process's code.
 pub(super) fn run(
     control: BorrowedFd<'_>,
-    instructions: Instructions,
+    instructions: &Instructions,
+    network: Option<OwnedFd>,
     stdin: Option<OwnedFd>,
-    network: OwnedFd,
 ) -> ! {
-    let error = match start(control, &instructions, stdin, network) {
+    let error = match start(control, instructions, network, stdin) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -39,26 +39,19 @@ enum Never {}
 fn start(
     control: BorrowedFd<'_>,
     instructions: &Instructions,
+    network: Option<OwnedFd>,
     stdin: Option<OwnedFd>,
-    network: OwnedFd,
 ) -> Result<Never, ExecError> {
     let container = &instructions.container;
     die_with_monitor()?;
     let nameservers = files::Nameservers::read(container.network);
-    enter_namespaces(container.network)?;
-    if container.network == Network::Private {
-        send_network_namespace(network.as_fd())?;
-    }
-    if container.network != Network::Host {
+    enter_namespaces(container.network, network)?;
+    if container.network == Network::None {
         sys::loopback_up().map_err(|errno| ExecError::setup("bring up the loopback interface", errno))?;
     }
     match &instructions.runner {
-        Runner::Own { unfiltered, .. } => {
+        Runner::Own { unfiltered } => {
             mount_and_enter(control, container, &nameservers)?;
-            if container.network == Network::Private {
-                wait_for_network(network.as_fd())?;
-            }
-            drop(network);
             become_program(control, instructions, stdin, *unfiltered)
         }
         Runner::Runc { runc, id } => {
@@ -80,10 +73,19 @@ fn die_with_monitor() -> Result<(), ExecError> {
         .map_err(|errno| ExecError::setup("set the parent-death signal", errno))
 }
 
-fn enter_namespaces(network: Network) -> Result<(), ExecError> {
+fn enter_namespaces(network: Network, private: Option<OwnedFd>) -> Result<(), ExecError> {
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    if network != Network::Host {
-        flags |= UnshareFlags::NEWNET;
+    match (network, private) {
+        (Network::Host, _) => {}
+        (Network::None, _) => flags |= UnshareFlags::NEWNET,
+        (Network::Private, Some(namespace)) => {
+            let kind = Some(LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)
+                .map_err(|errno| ExecError::setup("enter the network namespace", errno))?;
+        }
+        (Network::Private, None) => {
+            return Err(ExecError::internal("a private network was asked for and none was given"));
+        }
     }
     // A kernel without cgroups has no such namespace, and then nothing of them to hide.
     sys::unshare(flags | UnshareFlags::NEWCGROUP)
@@ -91,23 +93,6 @@ fn enter_namespaces(network: Network) -> Result<(), ExecError> {
         .map_err(|errno| ExecError::setup("make namespaces", errno))?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(|errno| ExecError::setup("make mounts private", errno))
-}
-
-fn send_network_namespace(monitor: BorrowedFd<'_>) -> Result<(), ExecError> {
-    let failed = |errno| ExecError::setup("hand over the network namespace", errno);
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let namespace = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty()).map_err(failed)?;
-    wire::send(monitor, b"namespace", &[namespace.as_fd()]).map_err(failed)
-}
-
-fn wait_for_network(monitor: BorrowedFd<'_>) -> Result<(), ExecError> {
-    let unavailable = |reason: String| ExecError::PrivateNetwork { reason };
-    let word = wire::receive(monitor).map_err(|errno| unavailable(errno.to_string()))?;
-    let (word, _) = word.ok_or_else(|| unavailable("the init process is gone".to_owned()))?;
-    match String::from_utf8_lossy(&word).strip_prefix("failed ") {
-        None => Ok(()),
-        Some(reason) => Err(unavailable(reason.to_owned())),
-    }
 }
 
 /// A mounted but not yet furnished root, and what belongs to it.

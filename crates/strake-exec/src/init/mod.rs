@@ -1,7 +1,6 @@
 //! The init mode of the program: a fresh copy with one thread, which may therefore fork and set up namespaces.
 //!
-//! It becomes two processes. The *monitor* stays outside: it starts the network program, waits, reports how the
-//! container ended, and kills it when the executor's end of the control socket closes. The *first process* enters
+//! It becomes two processes. The *monitor* stays outside: it waits, reports how the container ended, and kills it when the executor's end of the control socket closes. The *first process* enters
 //! the namespaces, makes the mounts, gives up its rights and becomes the container's own process, with pid 1:
 //! as in Docker, orphans are its children, and when it ends the kernel kills and reaps all that is left.
 
@@ -18,10 +17,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::thread::UnshareFlags;
 
 use crate::error::ExecError;
-use crate::network::Pasta;
-use crate::process::{ExitStatus, Network};
+use crate::network;
+use crate::process::ExitStatus;
 use crate::sys::{self, Fork};
-use crate::wire::{self, Message, Runner};
+use crate::wire::{self, Message};
 
 pub(crate) use identity::CAPABILITY_NAMES;
 pub(crate) use program::replace;
@@ -37,6 +36,9 @@ pub fn init_main() -> ! {
     let _ = rustix::process::setsid();
     let _ = rustix::process::chdir("/");
     rustix::process::umask(Mode::empty());
+    if std::env::args_os().nth(2).is_some_and(|argument| argument == network::KEEPER_ARG) {
+        network::keeper_main(control.as_fd());
+    }
     if let Err(error) = monitor(control.as_fd()) {
         wire::report(control.as_fd(), &Message::Failed(error), None);
     }
@@ -44,44 +46,23 @@ pub fn init_main() -> ! {
 }
 
 fn monitor(control: BorrowedFd<'_>) -> Result<(), ExecError> {
-    let (instructions, stdin) = wire::receive_instructions(control)
+    let (instructions, network, stdin) = wire::receive_instructions(control)
         .map_err(|error| ExecError::internal(format!("read instructions: {error}")))?;
     let null = null_device()?;
     sys::set_standard_stream(&null, 0).map_err(|errno| ExecError::setup("close standard input", errno))?;
-    let pasta = match (&instructions.runner, instructions.container.network) {
-        (Runner::Own { pasta, .. }, Network::Private) => Some(pasta.clone().ok_or_else(|| {
-            ExecError::PrivateNetwork { reason: "no network program (pasta) is known".to_owned() }
-        })?),
-        _ => None,
-    };
-    let (ours, mut theirs) =
-        wire::control_sockets().map_err(|errno| ExecError::setup("make a socket", errno))?;
-    let mut network = None;
-    if let Some(pasta) = pasta {
-        let (waiting, back) = Pasta::prepare(&pasta, ours.as_fd(), theirs)?;
-        (network, theirs) = (Some(waiting), back);
-    }
     sys::unshare(UnshareFlags::NEWPID)
         .map_err(|errno| ExecError::setup("make a pid namespace", errno).remedy("run as root or rootless"))?;
     let first = match sys::fork().map_err(|errno| ExecError::setup("fork", errno))? {
-        Fork::Child => {
-            drop(ours);
-            first::run(control, instructions, stdin, theirs)
-        }
+        Fork::Child => first::run(control, &instructions, network, stdin),
         Fork::Parent(pid) => pid,
     };
-    drop((theirs, stdin, instructions));
+    drop((network, stdin, instructions));
     for stream in [1, 2] {
         sys::set_standard_stream(&null, stream).map_err(|errno| ExecError::setup("close output", errno))?;
     }
     let first = First::new(first)?;
     wire::report(control, &Message::Process, Some(first.pidfd.as_fd()));
-    if let Some(Err(reason)) = network.as_mut().map(|network| network.attach(ours.as_fd())) {
-        // The first process waits for this word and reports the reason.
-        let _ = wire::send(ours.as_fd(), format!("failed {reason}").as_bytes(), &[]);
-    }
     let status = first.wait(control)?;
-    drop(network);
     wire::report(control, &Message::Ended(status), None);
     Ok(())
 }

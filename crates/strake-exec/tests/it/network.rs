@@ -10,7 +10,10 @@ use crate::sandbox::{self, Sandbox};
 pub(crate) const CASES: &[Case] = &[
     ("network::private", private),
     ("network::private_without_pasta", private_without_pasta),
-    ("network::private_ends_with_the_container", private_ends_with_the_container),
+    (
+        "network::private_is_kept_for_the_next_and_ends_with_the_executor",
+        private_is_kept_for_the_next_and_ends_with_the_executor,
+    ),
     ("network::private_with_a_broken_program", private_with_a_broken_program),
 ];
 
@@ -60,26 +63,55 @@ fn private_without_pasta() {
     assert!(matches!(status, Err(ExecError::PrivateNetwork { .. })), "{status:?}");
 }
 
-fn private_ends_with_the_container() {
-    let Some(mut sandbox) = available() else { return };
-    // The helper's command line is seen while it runs, and not after.
-    let mark = || {
-        let mut found = 0;
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            found += usize::from(line.starts_with(b"/usr/bin/pasta") || line.starts_with(b"pasta"));
-        }
-        found
+/// Keepers of networks that are children of this process.
+fn keepers() -> usize {
+    let own = format!("PPid:\t{}", std::process::id());
+    let is_keeper = |directory: &std::path::Path| {
+        let line = std::fs::read(directory.join("cmdline")).unwrap_or_default();
+        let status = std::fs::read_to_string(directory.join("status")).unwrap_or_default();
+        line.starts_with(b"strake-network") && status.lines().any(|line| line == own)
     };
-    let before = mark();
-    let mut during = 0;
-    sandbox.container.process.args = ["/bin/sh", "-c", "echo up; sleep 0.3"].map(str::to_owned).into();
-    let mut output = |_, _: &[u8]| during = mark();
-    let io = strake_exec::Io { output: &mut output, stdin: strake_exec::Stdin::Null };
-    let status = sandbox.executor.run(&sandbox.container, io, &Default::default());
-    assert_eq!(status, Ok(ExitStatus::Exited(0)));
-    assert!(during > before, "{during} {before}");
-    assert!(mark() <= before);
+    std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| is_keeper(&entry.path())).count()
+}
+
+fn private_is_kept_for_the_next_and_ends_with_the_executor() {
+    let Some(mut sandbox) = available() else { return };
+    // Those of earlier executors may still be on their way out.
+    wait_until_no_keepers();
+    // The first leaves a listener behind in the background; the next one has the same network, and finds it gone.
+    let first = sandbox.sh("nc -l -p 4711 & sleep 0.1; nc -w 1 127.0.0.1 4711 </dev/null && echo there");
+    assert_eq!((first.status, first.stdout.as_str()), (Ok(ExitStatus::Exited(0)), "there\n"));
+    assert_eq!(keepers(), 1);
+    let next = sandbox.sh("nc -w 1 127.0.0.1 4711 </dev/null || echo gone");
+    assert_eq!((next.status, next.stdout.as_str()), (Ok(ExitStatus::Exited(0)), "gone\n"));
+    assert_eq!(keepers(), 1);
+    // Two at once never share.
+    let other = Sandbox::new();
+    std::thread::scope(|scope| {
+        for mut container in [sandbox.container.clone(), other.container.clone()] {
+            let executor = &sandbox.executor;
+            scope.spawn(move || {
+                let mut output = |_, _: &[u8]| {};
+                let io = strake_exec::Io { output: &mut output, stdin: strake_exec::Stdin::Null };
+                container.network = Network::Private;
+                let script = "nc -l -p 4712 & sleep 0.3; kill %1";
+                container.process.args = ["/bin/sh", "-c", script].map(str::to_owned).into();
+                let status = executor.run(&container, io, &Default::default());
+                assert_eq!(status, Ok(ExitStatus::Exited(0)));
+            });
+        }
+    });
+    assert_eq!(keepers(), 2);
+    sandbox.executor = Box::new(OwnExecutor::new("/proc/self/exe".into(), Options::default()));
+    wait_until_no_keepers();
+}
+
+fn wait_until_no_keepers() {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while keepers() > 0 {
+        assert!(std::time::Instant::now() < deadline, "a network outlives its executor");
+        std::thread::yield_now();
+    }
 }
 
 fn private_with_a_broken_program() {
