@@ -91,6 +91,8 @@ pub(crate) fn mount_overlay(
     if let Some((upper, work)) = upper_and_work {
         set("upperdir", &short(upper, &mut held)?).map_err(failed())?;
         set("workdir", &short(work, &mut held)?).map_err(failed())?;
+        // Nothing written through such a mount outlives it; without this, unmounting would sync the whole disk.
+        rustix::mount::fsconfig_set_flag(&context, "volatile").map_err(failed())?;
     }
     rustix::mount::fsconfig_create(&context).map_err(failed())?;
     let attributes = match upper_and_work {
