@@ -14,8 +14,8 @@ use strake_frontend::dockerfile::{
     Facts, ImageFact, ImageRequest, LowerOptions, Lowering, Parsed, lower, parse,
 };
 use strake_frontend::{Diagnostic, LineIndex};
-use strake_graph::dump;
-use strake_oci::{DiffId, Digest, HistoryEntry, ImageConfig, ImageId, Platform};
+use strake_graph::{Span, dump};
+use strake_oci::{DiffId, Digest, HistoryEntry, ImageConfig, ImageId, Platform, Reference};
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/dockerfile")
@@ -175,6 +175,7 @@ fn check_any(bytes: &[u8]) {
     check(parsed.diagnostics());
     let mut options = LowerOptions::new(Platform::linux("amd64"));
     options.build_args.insert("A".into(), "value of a".into());
+    check_nothing_is_invented(&parsed, &options);
     let mut facts = Facts::default();
     // Two rounds of images suffice: bases, then what their triggers name.
     for _ in 0..4 {
@@ -202,6 +203,25 @@ fn check_any(bytes: &[u8]) {
         }
     }
     panic!("images are asked for again and again");
+}
+
+/// What is said before any image is known must still hold when they are.
+fn check_nothing_is_invented(parsed: &Parsed, options: &LowerOptions) {
+    const NAMES: [&str; 7] =
+        ["debian:12", "alpine:latest", "tools:1", "nopath:1", "service:1", "onbuild:1", "onbuild:stage"];
+    let Err(early) = lower(parsed, options, &Facts::default()) else { return };
+    let mut facts = Facts::default();
+    for name in NAMES {
+        let reference: Reference = name.parse().unwrap();
+        let platform = options.platform.clone();
+        let request =
+            ImageRequest { reference: reference.clone(), platform: platform.clone(), span: Span::default() };
+        facts.images.insert((reference, platform), image(&request).unwrap());
+    }
+    let late = lower(parsed, options, &facts).expect_err("errors do not vanish");
+    for diagnostic in early.iter().filter(|diagnostic| diagnostic.is_error()) {
+        assert!(late.contains(diagnostic), "invented: {diagnostic:?}\n{}", parsed.text());
+    }
 }
 
 #[test]

@@ -20,14 +20,21 @@ pub(super) struct Ast {
     /// `ARG` in front of the first `FROM`.
     pub(super) global_args: Vec<ArgItem>,
     pub(super) stages: Vec<StageAst>,
+    /// Something in front of the first `FROM` could not be read, so other arguments may be missing or different.
+    pub(super) lost_globals: bool,
+    /// The end of the file went into a heredoc that is never ended, and stages may have gone with it.
+    pub(super) is_cut: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct StageAst {
+    /// Of a broken `FROM` all of its arguments.
     pub(super) base: Word,
     pub(super) platform: Option<Word>,
-    /// In lower case.
+    /// In lower case. Of a broken `FROM` what the name probably is, so that nobody is told that it is missing.
     pub(super) name: Option<Word>,
+    /// The `FROM` could not be read, which has been said.
+    pub(super) is_broken: bool,
     /// The `FROM` instruction.
     pub(super) span: Span,
     pub(super) instructions: Vec<Instruction>,
@@ -45,6 +52,7 @@ pub(super) struct Instruction {
 pub(super) enum Kind {
     Add(Box<CopyAst>),
     Arg(Vec<ArgItem>),
+    Broken(Broken),
     Cmd(CommandLine),
     Copy(Box<CopyAst>),
     Entrypoint(CommandLine),
@@ -60,6 +68,18 @@ pub(super) enum Kind {
     User(Word),
     Volume(Vec<Word>),
     Workdir(Word),
+}
+
+impl Kind {
+    /// What it takes files from by name.
+    pub(super) fn sources(&self) -> Vec<&Word> {
+        match self {
+            Self::Copy(copy) => copy.from.iter().collect(),
+            Self::Run(run) => run.mounts.iter().filter_map(|mount| mount.from.as_ref()).collect(),
+            Self::Broken(broken) => broken.sources.iter().collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// `ENV` and `LABEL`.
@@ -109,6 +129,15 @@ pub(super) struct CopyAst {
 pub(super) enum CopySourceAst {
     Path(Word),
     Heredoc(Heredoc),
+}
+
+/// An instruction that could not be read, which has been said. It stands in the tree for what it may have done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// The instruction in capitals, if it is one.
+    pub(super) name: Option<&'static str>,
+    /// Its `--from` values that can be read: they need their stages all the same.
+    pub(super) sources: Vec<Word>,
 }
 
 /// What `ONBUILD` keeps for later.

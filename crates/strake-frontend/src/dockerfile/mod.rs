@@ -152,9 +152,12 @@ pub fn parse(bytes: &[u8]) -> Parsed {
 /// Makes a graph, or says what must be known first.
 ///
 /// # Errors
-/// All errors of the text, in its order; those of [`parse`] alone if it has any. Warnings are among them.
+/// All errors of the text, in its order, those of [`parse`] included, as far as they do not hang on images that are
+/// not among `facts`. Nothing is said that merely follows from something else. Warnings are among them.
 pub fn lower(parsed: &Parsed, options: &LowerOptions, facts: &Facts) -> Result<Lowering, Vec<Diagnostic>> {
-    if parsed.has_errors() {
+    // In another language, or with another escape character, the text may mean anything.
+    let is_foreign = |said: &Diagnostic| matches!(said.code, "foreign-frontend" | "invalid-escape");
+    if parsed.diagnostics.iter().any(is_foreign) {
         return Err(parsed.diagnostics.clone());
     }
     let finish = |found: Vec<Diagnostic>| {
@@ -165,13 +168,13 @@ pub fn lower(parsed: &Parsed, options: &LowerOptions, facts: &Facts) -> Result<L
         diagnostics
     };
     let (lowering, found) = lower::lower(&parsed.ast, options, facts).map_err(finish)?;
+    let warnings = finish(found);
+    if warnings.iter().any(Diagnostic::is_error) {
+        return Err(warnings);
+    }
     match lowering {
         Lowering::Needs(requests) => Ok(Lowering::Needs(requests)),
         Lowering::Done(mut lowered) => {
-            let warnings = finish(found);
-            if warnings.iter().any(Diagnostic::is_error) {
-                return Err(warnings);
-            }
             lowered.warnings = warnings;
             Ok(Lowering::Done(lowered))
         }
@@ -182,7 +185,8 @@ pub fn lower(parsed: &Parsed, options: &LowerOptions, facts: &Facts) -> Result<L
 fn sort(diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.iter_mut().for_each(Diagnostic::make_printable);
     diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end, diagnostic.severity));
-    diagnostics.dedup();
+    let mut seen = BTreeSet::new();
+    diagnostics.retain(|said| seen.insert((said.span, said.severity, said.code, said.message.clone())));
     if diagnostics.len() > MAX_DIAGNOSTICS {
         // Errors decide, so no warning may push one out.
         diagnostics.sort_by_key(|diagnostic| diagnostic.severity);

@@ -7,26 +7,22 @@
 use strake_graph::Span;
 
 use crate::Diagnostic;
-use crate::dockerfile::ast::{Instruction, Kind};
+use crate::dockerfile::ast::{Broken, Instruction, Kind};
 use crate::dockerfile::lex::lex;
 use crate::dockerfile::parse;
 
-/// Reads triggers, first to last. `base` is what people call where they come from.
+/// Reads triggers, first to last; those with errors are broken instructions. `base` is what people call where they
+/// come from.
 pub(super) fn parse_triggers(
     triggers: &[String],
     base: &str,
     span: Span,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Instruction> {
-    triggers.iter().filter_map(|text| parse_trigger(text, base, span, diagnostics)).collect()
+    triggers.iter().map(|text| parse_trigger(text, base, span, diagnostics)).collect()
 }
 
-fn parse_trigger(
-    text: &str,
-    base: &str,
-    span: Span,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Instruction> {
+fn parse_trigger(text: &str, base: &str, span: Span, diagnostics: &mut Vec<Diagnostic>) -> Instruction {
     let lexed = lex(text, Some(span));
     let mut found = lexed.diagnostics.clone();
     let instruction = parse::parse_trigger(&lexed, &mut found);
@@ -40,6 +36,7 @@ fn parse_trigger(
             "it is not one instruction that may be a trigger",
         ));
     }
+    let is_fine = !found.iter().any(Diagnostic::is_error);
     // Warnings about how a trigger is written are for the author of the base, not for this one.
     let errors = found.into_iter().filter(Diagnostic::is_error);
     diagnostics.extend(errors.map(|diagnostic| Diagnostic {
@@ -47,5 +44,8 @@ fn parse_trigger(
         notes: Vec::new(),
         ..diagnostic
     }));
-    instruction.filter(|_| is_allowed)
+    instruction.filter(|_| is_fine).unwrap_or_else(|| {
+        let kind = Kind::Broken(Broken { name: None, sources: Vec::new() });
+        Instruction { kind, span, source: text.to_owned() }
+    })
 }

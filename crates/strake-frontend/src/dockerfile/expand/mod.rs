@@ -68,6 +68,8 @@ pub(super) struct Expansion {
     pub(super) words: Vec<String>,
     /// Variables that were replaced by nothing because they are unset.
     pub(super) unset: BTreeSet<String>,
+    /// Whether the result hangs on a variable that nobody knows.
+    pub(super) is_unknown: bool,
     /// How much matching of patterns it took.
     pub(super) work: usize,
 }
@@ -97,10 +99,22 @@ pub(super) enum ExpandError {
 
 /// Expands `text` with the variables of `env`.
 pub(super) fn expand(text: &str, style: Style, env: &Env) -> Result<Expansion, ExpandError> {
-    let mut expander =
-        Expander { letters: text.chars().peekable(), style, env, unset: BTreeSet::new(), depth: 0, work: 0 };
-    let (text, words) = expander.until(None, style.raw_escapes)?;
-    Ok(Expansion { text, words, unset: expander.unset, work: expander.work })
+    let mut expander = Expander {
+        letters: text.chars().peekable(),
+        style,
+        env,
+        unset: BTreeSet::new(),
+        is_unknown: false,
+        depth: 0,
+        work: 0,
+    };
+    let (text, words) = match expander.until(None, style.raw_escapes) {
+        // The value that is missing may have stood in for what is too long.
+        Err(ExpandError::TooLong) if expander.is_unknown => <(String, Vec<String>)>::default(),
+        other => other?,
+    };
+    let Expander { unset, is_unknown, work, .. } = expander;
+    Ok(Expansion { text, words, unset, is_unknown, work })
 }
 
 /// Collects a result and, beside it, its words.
@@ -149,6 +163,7 @@ struct Expander<'a> {
     style: Style,
     env: &'a Env,
     unset: BTreeSet<String>,
+    is_unknown: bool,
     depth: u32,
     work: usize,
 }
@@ -306,6 +321,7 @@ impl<'a> Expander<'a> {
             ('-', None) => Ok(word),
             ('+', None) => Ok(String::new()),
             ('+', Some(_)) => Ok(word),
+            ('?', None) if self.env.is_unknown(name) => Ok(String::new()),
             ('?', None) => {
                 let state =
                     if value.is_none() { "is not allowed to be unset" } else { "is not allowed to be empty" };
@@ -318,12 +334,15 @@ impl<'a> Expander<'a> {
     }
 
     fn trim(&mut self, name: &str, modifier: char) -> Result<String, ExpandError> {
-        let (word, _) = self.until(Some('}'), true)?;
+        let (word, is_known) = self.pattern_text('}')?;
         let value = self.lookup(name);
         if value.is_none() && self.style.keep_unset {
             return Ok(format!("${{{name}{modifier}{word}}}"));
         }
         self.note_unset(name, value);
+        if !is_known {
+            return Ok(String::new());
+        }
         let (longest, pattern) = match word.strip_prefix(modifier) {
             Some(rest) => (true, rest),
             None => (false, word.as_str()),
@@ -342,17 +361,29 @@ impl<'a> Expander<'a> {
 
     fn replace(&mut self, name: &str) -> Result<String, ExpandError> {
         let every = self.letters.next_if_eq(&'/').is_some();
-        let (word, _) = self.until(Some('/'), true)?;
+        let (word, is_known) = self.pattern_text('/')?;
         let (replacement, _) = self.until(Some('}'), true)?;
         let value = self.lookup(name);
         if value.is_none() && self.style.keep_unset {
             return Ok(format!("${{{name}/{word}/{replacement}}}"));
         }
         self.note_unset(name, value);
+        if !is_known {
+            return Ok(String::new());
+        }
         let pattern = self.pattern(&word)?;
         let value = value.unwrap_or_default();
         let replaced = pattern.replace(value, &replacement, every, MAX_LENGTH, &mut self.work);
         replaced.map_err(|limit| limited(limit, &word))
+    }
+
+    /// The text of a pattern up to and without `stop`, and whether all of it is known.
+    fn pattern_text(&mut self, stop: char) -> Result<(String, bool), ExpandError> {
+        let before = std::mem::take(&mut self.is_unknown);
+        let (word, _) = self.until(Some(stop), true)?;
+        let is_known = !self.is_unknown;
+        self.is_unknown |= before;
+        Ok((word, is_known))
     }
 
     fn pattern(&self, word: &str) -> Result<pattern::Pattern, ExpandError> {
@@ -360,12 +391,13 @@ impl<'a> Expander<'a> {
             .map_err(|reason| ExpandError::Pattern(word.to_owned(), reason))
     }
 
-    fn lookup(&self, name: &str) -> Option<&'a str> {
+    fn lookup(&mut self, name: &str) -> Option<&'a str> {
+        self.is_unknown |= self.env.is_unknown(name);
         self.env.get(name)
     }
 
     fn note_unset(&mut self, name: &str, value: Option<&str>) {
-        if value.is_none() {
+        if value.is_none() && !self.env.is_unknown(name) {
             self.unset.insert(name.to_owned());
         }
     }

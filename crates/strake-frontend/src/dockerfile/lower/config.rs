@@ -12,12 +12,25 @@ use crate::dockerfile::lower::{Lowerer, args, paths, port, signal, text};
 impl Lowerer<'_> {
     pub(super) fn arg(&mut self, state: &mut StageState, items: &[ArgItem], span: Span) -> Option<()> {
         let mut created_by = "ARG".to_owned();
+        let mut is_fine = true;
         for item in items {
             let name = &item.name.text;
             self.declared.insert(name.clone());
             let value = match (self.options.build_args.get(name).cloned(), &item.default) {
                 (Some(given), _) => Some(given),
-                (None, Some(default)) => Some(self.expand_word(default, state)?),
+                (None, Some(default)) => {
+                    let Some(value) = self.expand_word(default, state) else {
+                        state.env.forget(name);
+                        is_fine = false;
+                        continue;
+                    };
+                    Some(value)
+                }
+                (None, None) if self.global.is_unknown(name) => {
+                    state.env.forget(name);
+                    is_fine = false;
+                    continue;
+                }
                 (None, None) => self.global.get(name).map(str::to_owned),
             };
             if let Some(value) = value.as_deref().filter(|_| args::is_environment(name)) {
@@ -32,12 +45,25 @@ impl Lowerer<'_> {
             let order = state.args.get(name).map_or(state.args.len(), |(order, _)| *order);
             state.args.insert(name.clone(), (order, value));
         }
+        if !is_fine {
+            return None;
+        }
         self.remember(state, created_by, span)
     }
 
     pub(super) fn env(&mut self, state: &mut StageState, pairs: &[Pair], span: Span) -> Option<()> {
         // All values are expanded before any is set: the variables of one line do not see each other.
-        let pairs = self.pairs(state, pairs, "ENV")?;
+        let Some(pairs) = self.pairs(state, pairs, "ENV") else {
+            for pair in pairs {
+                let name = &pair.key.text;
+                if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                    state.env.forget(name);
+                } else {
+                    state.env.forget_all();
+                }
+            }
+            return None;
+        };
         let mut created_by = "ENV".to_owned();
         for (name, value) in pairs {
             created_by.push_str(&format!(" {name}={value}"));
@@ -59,16 +85,17 @@ impl Lowerer<'_> {
     fn pairs(&mut self, state: &StageState, pairs: &[Pair], what: &str) -> Option<Vec<(String, String)>> {
         let mut expanded = Vec::new();
         for pair in pairs {
-            let name = self.expand_word(&pair.key, state)?;
-            let value = self.expand_word(&pair.value, state)?;
+            let name = self.expand_word(&pair.key, state);
+            let value = self.expand_word(&pair.value, state);
+            let (Some(name), Some(value)) = (name, value) else { continue };
             if name.is_empty() {
                 let message = format!("the name `{}` of {what} is empty", pair.key.text);
                 self.diagnostics.push(Diagnostic::error("missing-name", pair.key.span, message));
-                return None;
+                continue;
             }
             expanded.push((name, value));
         }
-        Some(expanded)
+        (expanded.len() == pairs.len()).then_some(expanded)
     }
 
     pub(super) fn workdir(&mut self, state: &mut StageState, place: &Place<'_>, path: &Word) -> Option<()> {
@@ -82,6 +109,7 @@ impl Lowerer<'_> {
             );
         }
         state.workdir_is_set = true;
+        state.directory_is_known |= written.starts_with('/');
         // An empty path (an unset variable) leaves the directory as it is.
         let directory = if written.is_empty() {
             state.directory().to_owned()
@@ -113,7 +141,8 @@ impl Lowerer<'_> {
         match command {
             CommandLine::Exec(arguments) => arguments.clone(),
             CommandLine::Shell(text) => {
-                if state.config.shell.as_ref().is_none_or(Vec::is_empty) && !state.is_trigger {
+                let has_own_shell = state.config.shell.as_ref().is_some_and(|shell| !shell.is_empty());
+                if state.shell_is_known && !has_own_shell && !state.is_trigger {
                     let message = format!("{what} in shell form hides signals from the program");
                     self.diagnostics.push(
                         Diagnostic::warning("json-args-recommended", span, message)
@@ -176,7 +205,15 @@ impl Lowerer<'_> {
         let mut ports = Vec::new();
         for word in words {
             let style = Style::new(self.escape);
-            for written in self.expand_text(&word.text, word.span, style, state)?.words {
+            let said = self.diagnostics.len();
+            let Some(expansion) = self.expand_text(&word.text, word.span, style, state) else {
+                if self.diagnostics.len() == said {
+                    continue;
+                }
+                // The words behind an open quote or brace are probably meant to be inside of it.
+                return None;
+            };
+            for written in expansion.words {
                 match port::parse(&written) {
                     Ok(exposed) => {
                         if !self.charge(exposed.ports.len() * 16, word.span) {
@@ -214,11 +251,11 @@ impl Lowerer<'_> {
     pub(super) fn volume(&mut self, state: &mut StageState, words: &[Word], span: Span) -> Option<()> {
         let mut volumes = Vec::new();
         for word in words {
-            let volume = self.expand_word(word, state)?;
+            let Some(volume) = self.expand_word(word, state) else { continue };
             if volume.is_empty() {
                 let message = format!("`{}` names an empty directory", word.text);
                 self.diagnostics.push(Diagnostic::error("empty-volume", word.span, message));
-                return None;
+                continue;
             }
             state.config.volumes.insert(volume.clone(), EmptyObject {});
             volumes.push(volume);

@@ -23,20 +23,19 @@ impl Lowerer<'_> {
         is_add: bool,
     ) -> Option<()> {
         let span = place.instruction.span;
-        let written = self.expand_word(&copy.destination, state)?;
-        if copy.sources.len() > 1 && !names_directory(&written) {
-            self.diagnostics.push(several_sources(copy, &written, is_add));
-            return None;
-        }
-        let chown = self.flag(copy.chown.as_ref(), state)?;
-        let chmod_text = self.flag(copy.chmod.as_ref(), state)?;
-        let chmod = self.mode(copy, chmod_text.as_deref())?;
+        // All parts are looked at before any of them ends it, to say everything at once.
+        let written = self.destination(state, copy, is_add);
+        let chown = self.flag(copy.chown.as_ref(), state);
+        let chmod_text = self.flag(copy.chmod.as_ref(), state);
+        let chmod = chmod_text.as_ref().and_then(|text| self.mode(copy, text.as_deref()));
+        let sources = self.sources(state, place, copy, is_add);
         if let Some(checksum) = &copy.checksum {
             let message = "a checksum needs a source on the network";
             self.diagnostics.push(Diagnostic::error("checksum-of-local-file", checksum.span, message));
             return None;
         }
-        let (sources, shown) = self.sources(state, place, copy, is_add)?;
+        let (written, chown, chmod_text, chmod) = (written?, chown?, chmod_text?, chmod?);
+        let (sources, shown) = sources?;
         let mut created_by = name(is_add).to_owned();
         let flags = [("chown", &chown), ("chmod", &chmod_text)];
         for (name, value) in
@@ -57,6 +56,15 @@ impl Lowerer<'_> {
         };
         let step = self.push_step(state, Op::Copy(Box::new(op)), place.instruction, label);
         self.remember_layer(state, &created_by, step, span)
+    }
+
+    fn destination(&mut self, state: &StageState, copy: &CopyAst, is_add: bool) -> Option<String> {
+        let written = self.expand_word(&copy.destination, state)?;
+        if copy.sources.len() > 1 && !names_directory(&written) {
+            self.diagnostics.push(several_sources(copy, &written, is_add));
+            return None;
+        }
+        Some(written)
     }
 
     /// An expanded flag; an empty one counts as not given.
@@ -94,13 +102,18 @@ impl Lowerer<'_> {
         let (mut files, mut documents) = (Vec::new(), Vec::new());
         let mut shown = Vec::new();
         let mut shown_documents = Vec::new();
+        let mut is_fine = true;
         for source in &copy.sources {
             match source {
                 CopySourceAst::Path(word) => {
-                    let path = self.expand_word(word, state)?;
+                    let Some(path) = self.expand_word(word, state) else {
+                        is_fine = false;
+                        continue;
+                    };
                     if is_remote(&path) {
                         self.diagnostics.push(remote(word, &path, is_add));
-                        return None;
+                        is_fine = false;
+                        continue;
                     }
                     let step = match from {
                         Some(step) => step,
@@ -110,7 +123,11 @@ impl Lowerer<'_> {
                     shown.push(path);
                 }
                 CopySourceAst::Heredoc(heredoc) => {
-                    let content = self.document(state, heredoc)?.into_bytes();
+                    let Some(content) = self.document(state, heredoc) else {
+                        is_fine = false;
+                        continue;
+                    };
+                    let content = content.into_bytes();
                     documents.push(CopySource::Inline { name: heredoc.name.clone(), content });
                     shown_documents.push(format!("<<{}", heredoc.name));
                 }
@@ -118,7 +135,7 @@ impl Lowerer<'_> {
         }
         files.extend(documents);
         shown.extend(shown_documents);
-        Some((files, shown))
+        is_fine.then_some((files, shown))
     }
 
     fn source_of(&mut self, place: &Place<'_>, copy: &CopyAst) -> Option<StepId> {

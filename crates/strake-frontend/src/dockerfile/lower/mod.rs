@@ -28,7 +28,7 @@ use strake_oci::{Platform, Reference};
 
 use crate::Diagnostic;
 use crate::diagnostic::nearest;
-use crate::dockerfile::ast::{ArgItem, Ast, Word};
+use crate::dockerfile::ast::{Ast, Word};
 use crate::dockerfile::expand::{Env, Expansion, Style, expand};
 use crate::dockerfile::{Facts, ImageFact, LowerOptions, Lowered, Lowering};
 
@@ -42,7 +42,10 @@ const MAX_BYTES: usize = 64 << 20;
 /// Warnings about unset variables that are said before the rest is left out.
 const MAX_UNSET_WARNINGS: usize = 100;
 
-/// Makes a graph of a file without errors.
+/// Makes a graph of a file, or says all that is wrong with it.
+///
+/// What cannot be known (an image not looked up yet, an instruction with an error) is carried along as unknown: what
+/// hangs on it is neither said nor built on, so that nothing said merely follows from something else.
 pub(super) fn lower(
     ast: &Ast,
     options: &LowerOptions,
@@ -64,7 +67,7 @@ pub(super) fn lower(
         images: BTreeMap::new(),
     };
     let lowering = lowerer.run(ast);
-    let diagnostics = lowerer.diagnostics;
+    let diagnostics = std::mem::take(&mut lowerer.diagnostics);
     match lowering {
         Some(lowering) if !diagnostics.iter().any(Diagnostic::is_error) => Ok((lowering, diagnostics)),
         _ => Err(diagnostics),
@@ -96,18 +99,19 @@ impl Lowerer<'_> {
             ast.stages.last().and_then(|stage| stage.name.as_ref()).map(|name| name.text.as_str());
         let target = self.options.target.as_deref().or(last_name).filter(|name| !name.is_empty());
         self.platform_args = args::platform_args(self.options, target.unwrap_or("default"));
-        self.global_args(&ast.global_args)?;
-        let source_date_epoch = self.source_date_epoch()?;
-        let mut plan = Plan::new(self, ast)?;
+        self.global_args(ast);
+        let source_date_epoch = self.source_date_epoch();
+        let mut plan = Plan::new(self, ast);
         let needs = plan.mark_needed(self);
         plan.check_unneeded(self);
+        let states = self.stages(&plan);
         if self.diagnostics.iter().any(Diagnostic::is_error) {
             return None;
         }
         if !needs.is_empty() {
             return Some(Lowering::Needs(needs));
         }
-        self.stages(&plan)?;
+        self.finish(plan.target?, states);
         let unused_build_args = self.unused_build_args();
         let graph = std::mem::take(&mut self.graph);
         Some(Lowering::Done(Box::new(Lowered {
@@ -119,17 +123,19 @@ impl Lowerer<'_> {
     }
 
     /// `ARG` in front of the first `FROM`: each sees those above it, and the platform arguments.
-    fn global_args(&mut self, items: &[ArgItem]) -> Option<()> {
+    fn global_args(&mut self, ast: &Ast) {
         let mut env = self.platform_args.clone();
-        let mut is_fine = true;
-        for item in items {
+        if ast.lost_globals {
+            env.forget_all();
+        }
+        for item in &ast.global_args {
             self.declared.insert(item.name.text.clone());
             let given = self.options.build_args.get(&item.name.text).cloned();
             let value = match (given, &item.default) {
                 (Some(given), _) => given,
                 (None, Some(default)) => {
                     let Some(value) = self.expand_quietly(default, Style::new(self.escape), &env) else {
-                        is_fine = false;
+                        env.forget(&item.name.text);
                         continue;
                     };
                     value
@@ -139,16 +145,15 @@ impl Lowerer<'_> {
             env.set(&item.name.text, &value);
         }
         self.global = Rc::new(env);
-        is_fine.then_some(())
     }
 
     /// `SOURCE_DATE_EPOCH` as a build argument or as `ARG` in front of the first `FROM`, in seconds.
-    fn source_date_epoch(&mut self) -> Option<Option<i64>> {
+    fn source_date_epoch(&mut self) -> Option<i64> {
         const NAME: &str = "SOURCE_DATE_EPOCH";
         let value = self.options.build_args.get(NAME).map(String::as_str).or_else(|| self.global.get(NAME));
-        let Some(value) = value.filter(|value| !value.is_empty()) else { return Some(None) };
+        let value = value.filter(|value| !value.is_empty())?;
         match value.parse::<i64>() {
-            Ok(seconds) if seconds >= 0 => Some(Some(seconds)),
+            Ok(seconds) if seconds >= 0 => Some(seconds),
             _ => {
                 let message = format!("{NAME} is `{value}`, which is not a number of seconds since 1970");
                 self.diagnostics.push(
@@ -160,27 +165,32 @@ impl Lowerer<'_> {
         }
     }
 
-    fn stages(&mut self, plan: &Plan<'_>) -> Option<()> {
+    /// Reads the needed stages. One that cannot be read leaves a gap, and has been said.
+    fn stages(&mut self, plan: &Plan<'_>) -> Vec<Option<StageState>> {
         let mut states: Vec<Option<StageState>> = Vec::new();
         for (index, planned) in plan.stages.iter().enumerate() {
             if !planned.needed {
                 states.push(None);
                 continue;
             }
-            let state = self.stage(plan, index, &states)?;
-            states.push(Some(state));
+            let state = self.stage(plan, index, &states);
+            states.push(state);
         }
+        states
+    }
+
+    /// Puts the stages into the graph.
+    fn finish(&mut self, target: usize, states: Vec<Option<StageState>>) {
         for (index, state) in states.into_iter().enumerate() {
             let Some(mut state) = state else { continue };
-            if index == plan.target {
+            if index == target {
                 state.config.labels.extend(self.options.labels.iter().cloned());
             }
             let id = self.graph.push_stage(state.into_stage());
-            if index == plan.target {
+            if index == target {
                 self.graph.push_target(id);
             }
         }
-        Some(())
     }
 
     fn fact(&self, reference: &Reference, platform: &Platform) -> Option<&ImageFact> {
@@ -213,7 +223,7 @@ impl Lowerer<'_> {
         true
     }
 
-    /// Expands a word; says what is wrong with it.
+    /// Expands a word; says what is wrong with it. `None` also if the result is not known.
     fn expand_quietly(&mut self, word: &Word, style: Style, env: &Env) -> Option<String> {
         self.expansion(&word.text, word.span, style, env).map(|expansion| expansion.text)
     }
@@ -238,7 +248,8 @@ impl Lowerer<'_> {
     fn expansion(&mut self, text: &str, span: Span, style: Style, env: &Env) -> Option<Expansion> {
         match expand(text, style, env) {
             Ok(expansion) => {
-                self.charge(expansion.text.len() + expansion.work / 8, span).then_some(expansion)
+                let is_paid = self.charge(expansion.text.len() + expansion.work / 8, span);
+                (is_paid && !expansion.is_unknown).then_some(expansion)
             }
             Err(error) => {
                 // A word may be a whole heredoc; its beginning tells enough.
@@ -290,13 +301,13 @@ impl Lowerer<'_> {
         step
     }
 
-    /// The step of an image whose facts are known.
-    fn image_step(&mut self, reference: &Reference, platform: &Platform, span: Span) -> Option<StepId> {
+    /// The step of an image. While its facts are not known any step will do: the graph is not used then.
+    fn image_step(&mut self, reference: &Reference, platform: &Platform, span: Span) -> StepId {
         let key = (reference.clone(), platform.clone());
         if let Some(step) = self.images.get(&key) {
-            return Some(*step);
+            return *step;
         }
-        let fact = self.fact(reference, platform)?;
+        let Some(fact) = self.fact(reference, platform) else { return self.scratch_step() };
         let op = ImageOp {
             reference: reference.clone(),
             id: fact.id,
@@ -305,7 +316,7 @@ impl Lowerer<'_> {
         let step = self.push_source(Op::Image(op), format!("FROM {reference}"), span);
         self.graph.step_mut(step).platform = platform.clone();
         self.images.insert(key, step);
-        Some(step)
+        step
     }
 
     /// A step that stands on nothing. It belongs to no stage, because several may use it.
@@ -328,7 +339,7 @@ impl Lowerer<'_> {
             Source::Context(name) => Some(self.context_step(name)),
             Source::Image(reference) => {
                 let platform = self.options.platform.clone();
-                self.image_step(reference, &platform, span)
+                Some(self.image_step(reference, &platform, span))
             }
             Source::Stage(index) => states.get(*index)?.as_ref().map(|state| state.step),
         }

@@ -15,7 +15,8 @@ use crate::dockerfile::{ImageRequest, onbuild};
 /// The stages of a file, resolved.
 pub(super) struct Plan<'a> {
     pub(super) stages: Vec<PlannedStage<'a>>,
-    pub(super) target: usize,
+    /// `None` if there is no such stage, which has been said.
+    pub(super) target: Option<usize>,
     names: Names,
 }
 
@@ -60,6 +61,8 @@ pub(super) enum Base {
     Scratch,
     Stage(usize),
     Image(Reference),
+    /// Nobody knows; that something is wrong has been said.
+    Unknown,
 }
 
 /// Where files come from.
@@ -72,17 +75,14 @@ pub(super) enum Source {
 }
 
 impl<'a> Plan<'a> {
-    /// Resolves all stages; `None` if something is wrong, which has been said then.
-    pub(super) fn new(lowerer: &mut Lowerer<'_>, ast: &'a Ast) -> Option<Self> {
+    /// Resolves all stages; says what is wrong with them.
+    pub(super) fn new(lowerer: &mut Lowerer<'_>, ast: &'a Ast) -> Self {
         let mut stages: Vec<PlannedStage<'a>> = Vec::new();
         let mut names = Names::default();
-        let mut is_whole = true;
         for (index, stage) in ast.stages.iter().enumerate() {
             // A stage whose base is wrong stays in the list, so that the numbers of the others are right.
-            let (base, platform) = lowerer.base(stage, &stages, &names).unwrap_or_else(|| {
-                is_whole = false;
-                (Base::Scratch, lowerer.options.platform.clone())
-            });
+            let found = if stage.is_broken { None } else { lowerer.base(stage, &stages, &names) };
+            let (base, platform) = found.unwrap_or_else(|| (Base::Unknown, lowerer.options.platform.clone()));
             if let Some(name) = &stage.name {
                 names.0.entry(name.text.clone()).or_default().push(index);
             }
@@ -97,14 +97,14 @@ impl<'a> Plan<'a> {
             });
         }
         warn_of_names(lowerer, &stages);
-        let target = lowerer.target(&stages, &names)?;
-        is_whole.then_some(Self { stages, target, names })
+        let target = lowerer.target(&stages, &names, ast.is_cut);
+        Self { stages, target, names }
     }
 
     /// Marks what the target needs and reads the triggers of its bases. Answers with the images to be looked up.
     pub(super) fn mark_needed(&mut self, lowerer: &mut Lowerer<'_>) -> Vec<ImageRequest> {
         let mut requests = Requests::default();
-        let mut open = vec![self.target];
+        let mut open: Vec<usize> = self.target.into_iter().collect();
         while let Some(index) = open.pop() {
             let Some(stage) = self.stages.get_mut(index).filter(|stage| !stage.needed) else { continue };
             stage.needed = true;
@@ -113,6 +113,12 @@ impl<'a> Plan<'a> {
             let platform = stage.platform.clone();
             let triggers = match &base {
                 Base::Scratch => Vec::new(),
+                Base::Unknown => {
+                    // A broken FROM probably stands on the stage that it names.
+                    let words = stage.ast.base.text.split_whitespace();
+                    open.extend(words.filter_map(|word| self.names.before(word, index)));
+                    Vec::new()
+                }
                 Base::Stage(below) => {
                     open.push(*below);
                     self.stage_triggers(*below)
@@ -177,7 +183,7 @@ impl<'a> Plan<'a> {
         let Some(stage) = self.stages.get(index) else { return Vec::new() };
         let mut found = Vec::new();
         for instruction in stage.triggers.iter().chain(&stage.ast.instructions) {
-            for from in named_sources(instruction) {
+            for from in instruction.kind.sources() {
                 match self.source(lowerer, index, from) {
                     Ok(source) => found.push((source, from.span)),
                     Err(diagnostic) => lowerer.diagnostics.push(diagnostic),
@@ -253,15 +259,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The `--from` values of an instruction.
-fn named_sources(instruction: &Instruction) -> Vec<&Word> {
-    match &instruction.kind {
-        Kind::Copy(copy) => copy.from.iter().collect(),
-        Kind::Run(run) => run.mounts.iter().filter_map(|mount| mount.from.as_ref()).collect(),
-        _ => Vec::new(),
-    }
-}
-
 /// Images to be looked up, each once.
 #[derive(Default)]
 struct Requests(BTreeMap<(Reference, Platform), ImageRequest>);
@@ -293,7 +290,7 @@ fn warn_of_triggers(lowerer: &mut Lowerer<'_>, triggers: &[Instruction], base: &
 fn warn_of_names(lowerer: &mut Lowerer<'_>, stages: &[PlannedStage<'_>]) {
     let mut seen = BTreeMap::new();
     for (index, stage) in stages.iter().enumerate() {
-        let Some(name) = &stage.ast.name else { continue };
+        let Some(name) = stage.ast.name.as_ref().filter(|_| !stage.ast.is_broken) else { continue };
         if let Some((_, first)) = seen.insert(name.text.as_str(), (index, name.span)) {
             let message = format!("stage name `{}` is used twice", name.text);
             lowerer.diagnostics.push(
@@ -384,13 +381,13 @@ impl Lowerer<'_> {
         }
     }
 
-    /// The stage that is wanted.
-    fn target(&mut self, stages: &[PlannedStage<'_>], names: &Names) -> Option<usize> {
+    /// The stage that is wanted. `is_cut` if there may have been more stages.
+    fn target(&mut self, stages: &[PlannedStage<'_>], names: &Names, is_cut: bool) -> Option<usize> {
         let Some(wanted) = &self.options.target else { return stages.len().checked_sub(1) };
         let by_name = names.before(wanted, usize::MAX);
         let by_index = || wanted.parse::<usize>().ok().filter(|index| *index < stages.len());
         let found = by_name.or_else(by_index);
-        if found.is_none() {
+        if found.is_none() && !is_cut && !stages.is_empty() {
             let span = stages.first().map_or(Span::default(), |stage| stage.ast.span);
             let diagnostic =
                 Diagnostic::error("unknown-target", span, format!("there is no stage `{wanted}` to build"));

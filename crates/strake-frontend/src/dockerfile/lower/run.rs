@@ -86,7 +86,8 @@ impl Lowerer<'_> {
         let Settings { kind, target, source, writable, id, sharing, required, env, mode, uid, gid, size } =
             settings;
         let absolute = target.as_deref().map(|target| paths::join(state.directory(), target));
-        if absolute.as_deref() == Some("/") {
+        let is_known = state.directory_is_known || target.as_ref().is_some_and(|path| path.starts_with('/'));
+        if is_known && absolute.as_deref() == Some("/") {
             let message = "a mount cannot cover the root directory";
             self.diagnostics.push(Diagnostic::error("invalid-mount", span, message));
             return None;

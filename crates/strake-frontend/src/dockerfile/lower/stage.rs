@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use strake_graph::{History, Op, Span, Stage, Step, StepId};
 use strake_oci::{ContainerConfig, Platform};
 
+use crate::Diagnostic;
 use crate::dockerfile::ast::{Instruction, Kind};
 use crate::dockerfile::expand::{Env, Style, expand};
+use crate::dockerfile::lower::plan::PlannedStage;
 use crate::dockerfile::lower::{Base, Lowerer, Plan};
 
 /// What images without a `PATH` get, in their configuration as well as for `RUN`.
@@ -27,6 +29,12 @@ pub(super) struct StageState {
     env_places: BTreeMap<String, usize>,
     /// Declared arguments: where each stands in the order of declaration, and its value if it has one.
     pub(super) args: BTreeMap<String, (usize, Option<String>)>,
+    /// Whether the working directory is known.
+    pub(super) directory_is_known: bool,
+    /// Whether the shell is known.
+    pub(super) shell_is_known: bool,
+    /// Whether all triggers for those who build on this are known.
+    triggers_are_known: bool,
     /// Whether a `WORKDIR` of this file was met.
     pub(super) workdir_is_set: bool,
     /// Where this stage's own `CMD`, `ENTRYPOINT` and `HEALTHCHECK` stand.
@@ -60,6 +68,32 @@ impl StageState {
 
     pub(super) fn directory(&self) -> &str {
         if self.config.working_dir.is_empty() { "/" } else { &self.config.working_dir }
+    }
+
+    /// From here on nobody knows what an instruction or a base has set.
+    fn forget_all(&mut self) {
+        self.env.forget_all();
+        self.directory_is_known = false;
+        self.shell_is_known = false;
+        self.triggers_are_known = false;
+        // Whether this file's directories stand on one of its own is not known either.
+        self.workdir_is_set = true;
+    }
+
+    /// From here on nobody knows what a broken instruction would have set.
+    fn forget(&mut self, name: Option<&str>) {
+        match name {
+            None => self.forget_all(),
+            Some("ARG" | "ENV") => self.env.forget_all(),
+            Some("ONBUILD") => self.triggers_are_known = false,
+            Some("SHELL") => self.shell_is_known = false,
+            Some("WORKDIR") => {
+                self.directory_is_known = false;
+                self.workdir_is_set = true;
+            }
+            // The others set nothing that anything said hangs on.
+            Some(_) => {}
+        }
     }
 
     /// Takes over the variables of the configuration.
@@ -128,7 +162,18 @@ impl Lowerer<'_> {
             state.is_trigger = number < planned.triggers.len();
             let place = Place { plan, index, states, instruction };
             // What is wrong has been said; going on finds what else is wrong.
-            let _ = self.instruction(&mut state, &place);
+            let said = self.diagnostics.len();
+            let done = self.instruction(&mut state, &place);
+            one_open_quote(&mut self.diagnostics, said);
+            if done.is_none() {
+                match &instruction.kind {
+                    // These know themselves which of their variables are in doubt.
+                    Kind::Arg(_) | Kind::Env(_) => {}
+                    Kind::Broken(broken) => state.forget(broken.name),
+                    Kind::Workdir(_) => state.forget(Some("WORKDIR")),
+                    _ => {}
+                }
+            }
         }
         Some(state)
     }
@@ -151,6 +196,10 @@ impl Lowerer<'_> {
                 state.own.clear();
                 state.config.on_build.clear();
                 state.name.clone_from(&planned.name);
+                if !state.triggers_are_known {
+                    state.forget_all();
+                }
+                state.triggers_are_known = true;
                 state
             }
             Base::Scratch => {
@@ -160,8 +209,10 @@ impl Lowerer<'_> {
                 state
             }
             Base::Image(reference) => {
-                let step = self.image_step(reference, &planned.platform, span)?;
-                let fact = self.fact(reference, &planned.platform)?;
+                let step = self.image_step(reference, &planned.platform, span);
+                let Some(fact) = self.fact(reference, &planned.platform) else {
+                    return Some(self.unknown_base(planned));
+                };
                 let mut state = StageState::new(planned.name.clone(), step, planned.platform.clone());
                 state.config = fact.config.config.clone();
                 state.config.on_build.clear();
@@ -169,12 +220,27 @@ impl Lowerer<'_> {
                 state.history = fact.config.history.iter().cloned().map(History::Inherited).collect();
                 state
             }
+            Base::Unknown => return Some(self.unknown_base(planned)),
         };
+        if !state.env.is_certain() {
+            return Some(state);
+        }
         state.adopt_environment();
         if !state.config.working_dir.is_empty() {
             state.config.working_dir = super::paths::join_keeping_slash("/", &state.config.working_dir);
         }
         Some(state)
+    }
+
+    /// What stands on something of which only errors can tell.
+    fn unknown_base(&mut self, planned: &PlannedStage<'_>) -> StageState {
+        let step = self.scratch_step();
+        let mut state = StageState::new(planned.name.clone(), step, planned.platform.clone());
+        let was_set = state.workdir_is_set;
+        state.forget_all();
+        state.workdir_is_set = was_set;
+        state.triggers_are_known = true;
+        state
     }
 
     /// Shows an image as the first step of the first stage that stands on it.
@@ -198,6 +264,7 @@ impl Lowerer<'_> {
             Kind::Copy(copy) => self.copy_step(state, place, copy, false),
             Kind::Add(copy) => self.copy_step(state, place, copy, true),
             Kind::Workdir(path) => self.workdir(state, place, path),
+            Kind::Broken(_) => None,
             Kind::Arg(items) => self.arg(state, items, span),
             Kind::Env(pairs) => self.env(state, pairs, span),
             Kind::Label(pairs) => self.label(state, pairs, span),
@@ -259,6 +326,16 @@ impl Lowerer<'_> {
     }
 }
 
+/// Keeps the first of the open quotes and braces in one instruction (said from `start` on): `"a b"` where blanks
+/// separate opens two, but is one mistake.
+fn one_open_quote(diagnostics: &mut Vec<Diagnostic>, start: usize) {
+    let is_open_quote =
+        |said: &Diagnostic| said.code == "invalid-expansion" && said.message.contains(" is never closed");
+    let new = diagnostics.split_off(start.min(diagnostics.len()));
+    let first = new.iter().filter(|said| is_open_quote(said)).map(|said| said.span).min();
+    diagnostics.extend(new.into_iter().filter(|said| !is_open_quote(said) || Some(said.span) == first));
+}
+
 impl StageState {
     fn new(name: String, step: StepId, platform: Platform) -> Self {
         Self {
@@ -271,6 +348,9 @@ impl StageState {
             env: Env::default(),
             env_places: BTreeMap::new(),
             args: BTreeMap::new(),
+            directory_is_known: true,
+            shell_is_known: true,
+            triggers_are_known: true,
             workdir_is_set: false,
             own: BTreeMap::new(),
             position: 0,

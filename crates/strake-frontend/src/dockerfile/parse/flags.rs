@@ -56,6 +56,12 @@ impl<'a> Flags<'a> {
         values
     }
 
+    /// All values of a flag, which stays to be taken.
+    pub(super) fn peek(&self, name: &str) -> Vec<Word> {
+        let flags = self.flags.iter().filter(|flag| flag.name == name);
+        flags.filter_map(|flag| Some(Word { text: flag.value.clone()?, span: flag.span })).collect()
+    }
+
     /// The value of a flag that may be given once.
     pub(super) fn one(&mut self, name: &'static str) -> Option<Word> {
         let mut values = self.many(name).into_iter();

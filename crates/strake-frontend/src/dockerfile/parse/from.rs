@@ -30,7 +30,30 @@ pub(super) fn parse(
                 .hint("write `FROM IMAGE` or `FROM IMAGE AS NAME`"));
         }
     };
-    Ok(StageAst { base: request.word(base), platform, name, span: request.span, instructions: Vec::new() })
+    Ok(StageAst {
+        base: request.word(base),
+        platform,
+        name,
+        is_broken: false,
+        span: request.span,
+        instructions: Vec::new(),
+    })
+}
+
+/// The stage of a `FROM` that could not be read: the instructions below it belong to it, and others may name it.
+pub(super) fn broken(request: &Request<'_>) -> StageAst {
+    let words: Vec<&str> = words::by_blanks(request.arguments).collect();
+    let keyword = words.iter().position(|word| word.eq_ignore_ascii_case("AS"));
+    let place = keyword.map_or(words.len().saturating_sub(1).max(1), |keyword| keyword + 1);
+    let name = words.get(place).map(|name| Word { text: name.to_lowercase(), span: request.span_of(name) });
+    StageAst {
+        base: request.word(request.arguments),
+        platform: None,
+        name,
+        is_broken: true,
+        span: request.span,
+        instructions: Vec::new(),
+    }
 }
 
 fn check_casing(request: &Request<'_>, keyword: &str, diagnostics: &mut Vec<Diagnostic>) {

@@ -8,11 +8,13 @@ mod health;
 pub(super) mod mount;
 mod run;
 
+use std::collections::BTreeSet;
+
 use strake_graph::Span;
 
 use crate::Diagnostic;
 use crate::diagnostic::nearest;
-use crate::dockerfile::ast::{Ast, CommandLine, Instruction, Kind, StageAst, Trigger, Word};
+use crate::dockerfile::ast::{Ast, Broken, CommandLine, Instruction, Kind, StageAst, Trigger, Word};
 use crate::dockerfile::heredoc::Heredoc;
 use crate::dockerfile::lex::{Joined, Lexed, Line};
 use crate::dockerfile::words;
@@ -41,19 +43,40 @@ const INSTRUCTIONS: [&str; 18] = [
     "WORKDIR",
 ];
 
-/// Makes instructions of lines. What cannot be understood is left out and said.
+/// Makes instructions of lines. What cannot be understood is said, and stands in the tree as broken: what is wrong
+/// elsewhere can then be told from what merely follows from it.
 pub(super) fn parse(lexed: &Lexed, length: usize, diagnostics: &mut Vec<Diagnostic>) -> Ast {
-    let mut ast = Ast { escape: lexed.escape, global_args: Vec::new(), stages: Vec::new() };
+    let mut ast = Ast {
+        escape: lexed.escape,
+        global_args: Vec::new(),
+        stages: Vec::new(),
+        lost_globals: false,
+        is_cut: lexed.diagnostics.iter().any(|diagnostic| diagnostic.code == "unterminated-heredoc"),
+    };
+    let is_unreadable =
+        diagnostics.iter().any(|diagnostic| matches!(diagnostic.code, "invalid-utf8" | "nul"));
+    let lexed_wrong: BTreeSet<usize> =
+        lexed.diagnostics.iter().filter(|said| said.is_error()).map(|said| said.span.start).collect();
     let mut orphaned = false;
     for line in &lexed.lines {
-        let item = parse_line(line, lexed.escape, diagnostics);
+        let item = if is_unreadable && line.text.as_str().contains(['\u{fffd}', '\0']) {
+            // What the letters were is not known, so nothing else is said of this line.
+            parse_line(line, lexed.escape, &mut Vec::new()).broken()
+        } else {
+            let item = parse_line(line, lexed.escape, diagnostics);
+            let is_wrong = lexed_wrong.range(line.span.start..=line.span.end).next().is_some();
+            if is_wrong { item.broken() } else { item }
+        };
         match (item, ast.stages.last_mut()) {
-            (Some(Item::Stage(stage)), _) => ast.stages.push(stage),
-            (Some(Item::Instruction(instruction)), Some(stage)) => stage.instructions.push(instruction),
-            (Some(Item::Instruction(Instruction { kind: Kind::Arg(items), .. })), None) => {
+            (Item::Stage(stage), _) => ast.stages.push(stage),
+            (Item::Instruction(instruction), Some(stage)) => stage.instructions.push(instruction),
+            (Item::Instruction(Instruction { kind: Kind::Arg(items), .. }), None) => {
                 ast.global_args.extend(items);
             }
-            (Some(Item::Instruction(instruction)), None) if !orphaned => {
+            (Item::Instruction(Instruction { kind: Kind::Broken(broken), .. }), None) => {
+                ast.lost_globals |= matches!(broken.name, None | Some("ARG"));
+            }
+            (Item::Instruction(instruction), None) if !orphaned => {
                 // Once is enough: every line up to the first FROM has the same remedy.
                 orphaned = true;
                 let message = "no stage has begun here: only ARG may stand in front of the first FROM";
@@ -62,7 +85,7 @@ pub(super) fn parse(lexed: &Lexed, length: usize, diagnostics: &mut Vec<Diagnost
                         .hint("begin with FROM, for example `FROM debian:12` or `FROM scratch`"),
                 );
             }
-            _ => {}
+            (Item::Instruction(_), None) => {}
         }
     }
     if ast.stages.is_empty() && !diagnostics.iter().any(Diagnostic::is_error) {
@@ -78,7 +101,7 @@ pub(super) fn parse(lexed: &Lexed, length: usize, diagnostics: &mut Vec<Diagnost
 /// A trigger of a base image as an instruction.
 pub(super) fn parse_trigger(lexed: &Lexed, diagnostics: &mut Vec<Diagnostic>) -> Option<Instruction> {
     let [line] = lexed.lines.as_slice() else { return None };
-    match parse_line(line, lexed.escape, diagnostics)? {
+    match parse_line(line, lexed.escape, diagnostics) {
         Item::Instruction(instruction) => Some(instruction),
         Item::Stage(_) => None,
     }
@@ -87,6 +110,29 @@ pub(super) fn parse_trigger(lexed: &Lexed, diagnostics: &mut Vec<Diagnostic>) ->
 enum Item {
     Stage(StageAst),
     Instruction(Instruction),
+}
+
+impl Item {
+    /// The same, not to be relied on.
+    fn broken(self) -> Self {
+        match self {
+            Self::Stage(stage) => Self::Stage(StageAst { is_broken: true, ..stage }),
+            Self::Instruction(instruction) => {
+                let (name, sources) = match instruction.kind {
+                    Kind::Broken(broken) => (broken.name, broken.sources),
+                    kind => (INSTRUCTIONS.into_iter().find(|name| is_keyword(name, &instruction.source)), {
+                        kind.sources().into_iter().cloned().collect()
+                    }),
+                };
+                Self::Instruction(Instruction { kind: Kind::Broken(Broken { name, sources }), ..instruction })
+            }
+        }
+    }
+}
+
+/// Whether an instruction begins with a keyword.
+fn is_keyword(name: &str, source: &str) -> bool {
+    words::split_keyword(source).0.eq_ignore_ascii_case(name)
 }
 
 /// One line, taken apart into what all instructions have.
@@ -156,15 +202,18 @@ impl Request<'_> {
     }
 }
 
-fn parse_line(line: &Line, escape: char, diagnostics: &mut Vec<Diagnostic>) -> Option<Item> {
+fn parse_line(line: &Line, escape: char, diagnostics: &mut Vec<Diagnostic>) -> Item {
     let text = line.text.as_str();
     let (written, rest) = words::split_keyword(text);
     let keyword = line.text.span(words::range_of(text, written));
-    let Some(name) = INSTRUCTIONS.into_iter().find(|name| name.eq_ignore_ascii_case(written)) else {
+    let known = INSTRUCTIONS.into_iter().find(|name| name.eq_ignore_ascii_case(written));
+    if known.is_none() {
         diagnostics.push(unknown_instruction(written, keyword));
-        return None;
-    };
-    if written.bytes().any(|byte| byte.is_ascii_lowercase())
+    }
+    // A mistyped keyword is read as what it probably means, to know what hangs on it; nothing more is said of it.
+    let name = known.or_else(|| nearest(written, &INSTRUCTIONS)).unwrap_or_default();
+    if known.is_some()
+        && written.bytes().any(|byte| byte.is_ascii_lowercase())
         && written.bytes().any(|byte| byte.is_ascii_uppercase())
     {
         let message = format!("instruction `{written}` mixes upper and lower case");
@@ -184,15 +233,43 @@ fn parse_line(line: &Line, escape: char, diagnostics: &mut Vec<Diagnostic>) -> O
         escape,
         arguments,
     };
-    let item = if name == "FROM" {
-        from::parse(&request, &mut flags, diagnostics).map(Item::Stage)
+    let sources = readable_sources(name, &flags);
+    let item = if known.is_none() {
+        Ok(None)
+    } else if name == "FROM" {
+        from::parse(&request, &mut flags, diagnostics).map(|stage| Some(Item::Stage(stage)))
     } else {
         let source = text.trim().to_owned();
         instruction(&request, &mut flags, diagnostics)
-            .map(|kind| Item::Instruction(Instruction { kind, span: line.span, source }))
+            .map(|kind| Some(Item::Instruction(Instruction { kind, span: line.span, source })))
     };
-    diagnostics.extend(flags.finish());
-    item.map_err(|diagnostic| diagnostics.push(diagnostic)).ok()
+    if known.is_some() {
+        diagnostics.extend(flags.finish());
+    }
+    let item = item.unwrap_or_else(|diagnostic| {
+        diagnostics.push(diagnostic);
+        None
+    });
+    item.unwrap_or_else(|| {
+        if name == "FROM" {
+            return Item::Stage(from::broken(&request));
+        }
+        let kind = Kind::Broken(Broken { name: known, sources });
+        Item::Instruction(Instruction { kind, span: line.span, source: text.trim().to_owned() })
+    })
+}
+
+/// What `--from` of an instruction names, as far as it can be told without reading the rest.
+fn readable_sources(name: &str, flags: &Flags<'_>) -> Vec<Word> {
+    let words = match name {
+        "COPY" => flags.peek("from"),
+        "RUN" => {
+            let mounts = flags.peek("mount").into_iter();
+            mounts.filter_map(|word| mount::MountSpec::parse(&word).ok()?.from).collect()
+        }
+        _ => Vec::new(),
+    };
+    words.into_iter().filter(|word| !word.text.is_empty() && !word.text.contains('$')).collect()
 }
 
 fn instruction(

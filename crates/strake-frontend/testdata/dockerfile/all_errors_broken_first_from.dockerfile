@@ -1,0 +1,3 @@
+FORM debian:12
+RUN true
+EXPOSE nonsense

@@ -1,0 +1,6 @@
+FROM scratch AS base
+ONBUILD
+ONBUILD ENV A=${
+FROM base
+VOLUME $SET_BY_TRIGGER
+EXPOSE nonsense
