@@ -4,10 +4,12 @@ use std::fs;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::{ErrorKind, RegistryError, TlsConfig};
 
@@ -38,10 +40,18 @@ impl Trust {
         } else {
             let mut roots =
                 RootCertStore::clone(self.system.get_or_init(|| Arc::new(system_roots(settings))));
+            let mut named = Vec::new();
             for pem in settings.extra_roots.iter().chain(own.into_iter().flat_map(|own| &own.roots)) {
-                add_roots(&mut roots, pem).map_err(fail)?;
+                add_roots(&mut roots, &mut named, pem).map_err(fail)?;
             }
-            builder.with_root_certificates(roots)
+            if named.is_empty() {
+                builder.with_root_certificates(roots)
+            } else {
+                let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .build()
+                    .map_err(|error| fail(error.to_string()))?;
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(OrNamed { webpki, named }))
+            }
         };
         let Some(identity) = own.and_then(|own| own.identity.as_ref()) else {
             return Ok(builder.with_no_client_auth());
@@ -78,14 +88,73 @@ fn system_roots(settings: &TlsConfig) -> RootCertStore {
 }
 
 /// Adds roots the user named: here every fault is one to report.
-fn add_roots(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), String> {
+fn add_roots(
+    roots: &mut RootCertStore,
+    named: &mut Vec<CertificateDer<'static>>,
+    pem: &[u8],
+) -> Result<(), String> {
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| format!("CA certificate is not PEM: {error}"))?;
-        roots.add(certificate).map_err(|error| format!("CA certificate is unusable: {error}"))?;
+        roots.add(certificate.clone()).map_err(|error| format!("CA certificate is unusable: {error}"))?;
+        named.push(certificate);
         count += 1;
     }
     if count == 0 { Err("CA file holds no certificate".to_owned()) } else { Ok(()) }
+}
+
+/// Believes what webpki believes, and a server that shows the very certificate the user named. Many a private registry
+/// has one that signed itself and says it is an authority; webpki takes no authority for a server, other clients do.
+#[derive(Debug)]
+struct OrNamed {
+    webpki: Arc<WebPkiServerVerifier>,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for OrNamed {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // The one reason that webpki has no word of its own for. What expired is refused with another.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.named.iter().any(|named| named == end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
 }
 
 /// Believes every certificate: for hosts that the user listed as insecure, and only for these.
