@@ -41,9 +41,10 @@ impl Store {
             Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
         }
         let shared = self.shared();
-        let synced = sync(shared)?;
+        // What gives space back comes first: on a full disk nothing can be recorded.
         let abandoned = discard_abandoned(shared)? + discard_unrecorded(shared)?;
         let discarded = empty_trash(shared)?;
+        let synced = sync(shared)?;
         shared.index.checkpoint()?;
         Ok(SweepReport { discarded, abandoned, synced })
     }

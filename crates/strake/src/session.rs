@@ -126,6 +126,14 @@ impl Session {
             }
         };
         self.ui.finish();
+        // A full disk may be full of what the failed command has thrown away: the next one must find it empty.
+        let is_short = matches!(&result, Err(failure) if failure.kind == Kind::Environment);
+        if is_short && self.store.needs_sweep() {
+            if let Err(error) = self.store.sweep() {
+                report::warn(&format!("tidy the store: {error}"));
+            }
+            return code;
+        }
         let wrote_much = self.started.elapsed() >= LONG && self.signals.verdict().is_none();
         if wrote_much && self.store.needs_sweep() {
             crate::tidy::tidy_later(self.store.root());
