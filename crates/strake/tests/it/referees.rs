@@ -69,6 +69,12 @@ fn a_local_output_is_the_file_system() {
     image.nodes.remove("");
     local.nodes.remove("");
     if strake_testkit::is_root() {
+        // As with docker's local output the files are the caller's, whoever owns them in the image; names of one
+        // file become files of their own.
+        for node in image.nodes.values_mut() {
+            (node.uid, node.gid) = (0, 0);
+            node.hard_links.clear();
+        }
         assert_eq!(image.differences(&local), []);
     } else {
         assert_eq!(image.nodes.keys().collect::<Vec<_>>(), local.nodes.keys().collect::<Vec<_>>());
