@@ -7,14 +7,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
-use strake_engine::{BuildError, BuildRequest, Cancellation, Environment, Event, build};
+use strake_engine::{BuildError, BuildOutput, BuildRequest, Cancellation, Environment, Event, build};
 use strake_exec::{Cancel, Container, ExecError, Executor, ExitStatus, Io, Rootfs};
 use strake_graph::{Graph, Mount, MountKind, Network, Op, RunOp, Span, Stage, Step, StepId};
 use strake_oci::{ContainerConfig, Platform};
 use strake_registry::{Client, RegistryConfig};
 use strake_store::{Store, StoreOptions};
 
-/// Writes `args[1]` into the file `args[0]` of the layer, unless that step is to fail.
+/// Writes `args[1]`, or what the variable `CONTENT` says, into the file `args[0]` of the layer, unless that step is to
+/// fail.
 #[derive(Debug, Default)]
 struct Notes {
     failing: BTreeSet<String>,
@@ -33,7 +34,9 @@ impl Executor for Notes {
         let fails = self.failing.contains(&name);
         if !fails {
             let Rootfs::Overlay { upper, .. } = &container.rootfs else { panic!("an overlay") };
-            std::fs::write(upper.join(&name), &container.process.args[1]).unwrap();
+            let content = container.process.env.iter().find(|(name, _)| name == "CONTENT");
+            let content = content.map_or(&container.process.args[1], |(_, value)| value);
+            std::fs::write(upper.join(&name), content).unwrap();
         }
         self.running.fetch_sub(1, Ordering::SeqCst);
         Ok(ExitStatus::Exited(i32::from(fails)))
@@ -90,7 +93,12 @@ fn graph_of(plan: &Plan, content: &BTreeMap<usize, String>) -> Graph {
     graph
 }
 
-fn run(store: &Store, graph: Graph, jobs: usize, notes: &Notes) -> (Result<(), BuildError>, Vec<String>) {
+fn run(
+    store: &Store,
+    graph: Graph,
+    jobs: usize,
+    notes: &Notes,
+) -> (Result<BuildOutput, BuildError>, Vec<String>) {
     let request = BuildRequest {
         graph,
         contexts: BTreeMap::new(),
@@ -111,7 +119,7 @@ fn run(store: &Store, graph: Graph, jobs: usize, notes: &Notes) -> (Result<(), B
         cancellation: &Cancellation::new(),
         private_network: &Err("not here".into()),
     };
-    let result = build(&request, &environment).map(|_| ());
+    let result = build(&request, &environment);
     (result, events.into_inner().unwrap())
 }
 
@@ -230,4 +238,40 @@ fn an_equal_result_stops_a_change() {
     // What it writes changes: everything above runs again.
     let changed = BTreeMap::from([(1, "else".to_owned())]);
     assert_eq!(build(graph_of(&plan, &changed)).0, ["s1", "s2"]);
+}
+
+/// The graph of one step, changed.
+fn one_step(change: impl FnOnce(&mut Step, &mut RunOp)) -> Graph {
+    let mut graph = graph_of(&vec![(None, BTreeSet::new())], &BTreeMap::new());
+    let id = graph.step_ids().nth(1).unwrap();
+    let mut changed = graph.step(id).clone();
+    let Op::Run(op) = &mut changed.op else { panic!("a run") };
+    let mut op = op.clone();
+    change(&mut changed, &mut op);
+    changed.op = Op::Run(op);
+    *graph.step_mut(id) = changed;
+    graph
+}
+
+#[test]
+fn a_result_that_was_replaced_is_not_taken_for_an_equal_one() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store"), &StoreOptions::default()).unwrap();
+    // What a step writes depends on something outside its signature, and it is carried out twice.
+    let from_outside = |content: &str, no_cache: bool| {
+        one_step(|step, op| {
+            step.no_cache = no_cache;
+            op.transient_env.push(("CONTENT".into(), content.into()));
+        })
+    };
+    run(&store, from_outside("old", false), 1, &Notes::default()).0.unwrap();
+    run(&store, from_outside("new", true), 1, &Notes::default()).0.unwrap();
+    // Another step comes to what the first one gave at first.
+    let graph = one_step(|_, op| op.args[1] = "old".into());
+    let output = run(&store, graph, 1, &Notes::default()).0.unwrap();
+    let layer = output.stages[0].layers.last().unwrap();
+    assert_eq!(std::fs::read_to_string(store.layer_dir(layer).join("s0")).unwrap(), "old");
 }

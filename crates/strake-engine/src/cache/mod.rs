@@ -87,7 +87,8 @@ impl<'a> LocalCache<'a> {
         Ok(self.index.touch_many(&documents)?.into_iter().all(|is_there| is_there))
     }
 
-    /// The first signature that put `content` on `base`, with its record.
+    /// The first signature that put `content` on `base`, with its record. A step that was carried out again meanwhile
+    /// and came out different does not count: its record speaks of another layer now.
     pub(crate) fn find_result(
         &self,
         base: Signature,
@@ -98,7 +99,8 @@ impl<'a> LocalCache<'a> {
             return Ok(None);
         };
         let Some(signature) = signature_in(&document.body) else { return Ok(None) };
-        Ok(self.find(signature)?.map(|record| (signature, record)))
+        let record = self.find(signature)?.filter(|record| record.content == Some(*content));
+        Ok(record.map(|record| (signature, record)))
     }
 
     /// Keeps the record of a step that was executed, and by its content when it is the first of its kind.
