@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 use strake_engine::{BuildError, BuildOutput, BuildRequest, Cancellation, Environment, Event, build};
 use strake_exec::{Cancel, Container, ExecError, Executor, ExitStatus, Io, Rootfs};
-use strake_graph::{Graph, Mount, MountKind, Network, Op, RunOp, Span, Stage, Step, StepId};
+use strake_graph::{Graph, Mount, MountKind, Network, Op, RunOp, Sharing, Span, Stage, Step, StepId};
 use strake_oci::{ContainerConfig, Platform};
 use strake_registry::{Client, RegistryConfig};
 use strake_store::{Store, StoreOptions};
@@ -274,4 +274,35 @@ fn a_result_that_was_replaced_is_not_taken_for_an_equal_one() {
     let output = run(&store, graph, 1, &Notes::default()).0.unwrap();
     let layer = output.stages[0].layers.last().unwrap();
     assert_eq!(std::fs::read_to_string(store.layer_dir(layer).join("s0")).unwrap(), "old");
+}
+
+#[test]
+fn a_step_does_not_wait_for_a_cache_that_it_holds_itself() {
+    if !is_root() {
+        return;
+    }
+    let cache = |target: &str, sharing| Mount {
+        target: target.into(),
+        kind: MountKind::Cache {
+            id: "cache".into(),
+            sharing,
+            from: None,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            read_only: false,
+        },
+    };
+    let graph = one_step(|_, op| {
+        op.mounts.push(cache("/private", Sharing::Private));
+        op.mounts.push(cache("/one", Sharing::Locked));
+        op.mounts.push(cache("/two", Sharing::Locked));
+    });
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store"), &StoreOptions::default()).unwrap();
+        done.send(run(&store, graph, 1, &Notes::default()).0.is_ok()).unwrap();
+    });
+    assert_eq!(ended.recv_timeout(std::time::Duration::from_secs(60)), Ok(true));
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -133,7 +134,7 @@ impl Build<'_> {
     }
 
     fn mounts(&self, id: StepId, op: &RunOp, inputs: &Inputs) -> Result<Mounts, StepError> {
-        let mut mounts = Mounts::default();
+        let mut mounts = Mounts { leases: self.lock_caches(id, op)?, ..Mounts::default() };
         for mount in &op.mounts {
             self.add_mount(id, mount, inputs, &mut mounts)?;
         }
@@ -222,7 +223,19 @@ impl Build<'_> {
         Ok(strake_exec::MountKind::Layers { lowers, user_xattr, source, scratch })
     }
 
-    /// Finds the directory of a cache mount by the name it has in the store, locked as `sharing` says.
+    /// Waits for all caches that a step wants for itself, in the order of their names: so two steps that want the same
+    /// two never wait for each other, and a step that mounts one of them twice does not wait for itself.
+    fn lock_caches(&self, step: StepId, op: &RunOp) -> Result<Vec<Lease>, StepError> {
+        let locked = |mount: &Mount| match &mount.kind {
+            MountKind::Cache { id, sharing: Sharing::Locked, .. } => Some(cache_name(id, 0)),
+            _ => None,
+        };
+        let names: BTreeSet<Digest> = op.mounts.iter().filter_map(locked).collect();
+        names.iter().map(|name| self.wait_for_cache(step, name)).collect()
+    }
+
+    /// Finds the directory of a cache mount by the name it has in the store; a private one is locked here, a locked
+    /// one is already.
     fn cache_mount(
         &self,
         step: StepId,
@@ -232,10 +245,9 @@ impl Build<'_> {
     ) -> Result<Digest, StepError> {
         // A private cache that is in use has siblings: the first free one is taken.
         for number in 0.. {
-            let name = Digest::of(format!("{id}\n{number}").as_bytes());
+            let name = cache_name(id, number);
             match sharing {
-                Sharing::Shared => {}
-                Sharing::Locked => mounts.leases.push(self.wait_for_cache(step, &name)?),
+                Sharing::Shared | Sharing::Locked => {}
                 Sharing::Private => match self.try_cache(step, &name)? {
                     Attempt::Held(lease) => mounts.leases.push(lease),
                     Attempt::Busy(_) => continue,
@@ -268,6 +280,11 @@ impl Build<'_> {
         }
         unreachable!("the attempts do not end by themselves")
     }
+}
+
+/// What the `number`th directory of a cache is called in the store.
+fn cache_name(id: &str, number: u32) -> Digest {
+    Digest::of(format!("{id}\n{number}").as_bytes())
 }
 
 fn rootfs(mount: SnapshotMount) -> Rootfs {
