@@ -306,3 +306,35 @@ fn a_step_does_not_wait_for_a_cache_that_it_holds_itself() {
     });
     assert_eq!(ended.recv_timeout(std::time::Duration::from_secs(60)), Ok(true));
 }
+
+#[test]
+fn a_step_that_moved_is_compared_with_itself() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store"), &StoreOptions::default()).unwrap();
+    // One stage with these commands, one above the other.
+    let stage = |commands: &[&str]| {
+        let plan: Plan = (0..commands.len()).map(|n| (n.checked_sub(1), BTreeSet::new())).collect();
+        let mut graph = graph_of(&plan, &BTreeMap::new());
+        for (number, command) in commands.iter().enumerate() {
+            let id = graph.step_ids().nth(number + 1).unwrap();
+            graph.step_mut(id).stage = "stage".into();
+            let Op::Run(op) = &mut graph.step_mut(id).op else { panic!("a run") };
+            op.args = vec![(*command).into(), "content".into()];
+        }
+        graph
+    };
+    let explained = |commands: &[&str]| -> Vec<String> {
+        let (result, events) = run(&store, stage(commands), 1, &Notes::default());
+        result.unwrap();
+        events.into_iter().filter(|event| event.starts_with("StepExplained")).collect()
+    };
+    explained(&["a", "b", "c"]);
+    let lines = explained(&["new", "a", "b", "c"]);
+    assert!(lines[0].contains("command: `a` → `new`"), "{lines:?}");
+    assert!(lines[1..].iter().all(|line| line.contains("[\"what is below")), "{lines:?}");
+    let lines = explained(&["new", "b", "c"]);
+    assert!(lines[1..].iter().all(|line| line.contains("[\"what is below")), "{lines:?}");
+}

@@ -5,28 +5,56 @@ use std::collections::BTreeMap;
 use strake_graph::{Op, StepId};
 
 use super::{Build, Miss};
-use crate::cache::CacheRecord;
+use crate::cache::{CacheRecord, Place};
 use crate::event::Explanation;
-use crate::signature::Part;
+use crate::signature::{Part, Signature};
 
 /// How many differences are told; the first ones are the telling ones.
 const MOST: usize = 12;
 
+/// How far a step may have moved within its stage since the build that it is compared with.
+const REACH: u32 = 8;
+
+/// The part of a signature that says what a step stands on.
+const BELOW: &str = "what is below";
+
 impl Build<'_> {
-    /// Compares a step that missed with what was built at its place last.
+    /// Compares a step that missed with what was built at its place last, or with the step that it was then.
     pub(crate) fn explain(&self, id: StepId, miss: &Miss) -> Explanation {
         if self.request.graph.step(id).no_cache {
             return Explanation::NoCache;
         }
         // A store that cannot be read fails the build elsewhere; here it only means that there is less to tell.
-        let Ok(Some((signature, record))) = self.cache.latest(self.place(id)) else {
-            return Explanation::NeverBuilt;
-        };
+        let Some((signature, record)) = self.nearest(id, miss) else { return Explanation::NeverBuilt };
         let Some(record) = record else { return Explanation::Gone };
         if signature == miss.signature {
             return Explanation::Gone;
         }
         Explanation::Changed(self.differences(id, &record, miss))
+    }
+
+    /// What was built at the place of a step last, or near it what is more like it: an instruction put in or taken out
+    /// moves all that follow. Where nothing was built at its place, only the very same step elsewhere counts.
+    fn nearest(&self, id: StepId, miss: &Miss) -> Option<(Signature, Option<CacheRecord>)> {
+        let (stage, own) = (&self.request.graph.step(id).stage, self.numbers[id.index()]);
+        let at = |number| self.cache.latest(Place::new(&self.request.place, stage, number)).ok().flatten();
+        let mut nearest = at(own);
+        let mut least = match &nearest {
+            Some((_, Some(record))) => unlike(record, miss),
+            Some((_, None)) => return nearest,
+            None => 1,
+        };
+        for distance in 1..=REACH {
+            for number in [own.checked_sub(distance), own.checked_add(distance)].into_iter().flatten() {
+                if let Some((signature, Some(record))) = at(number)
+                    && unlike(&record, miss) < least
+                {
+                    least = unlike(&record, miss);
+                    nearest = Some((signature, Some(record)));
+                }
+            }
+        }
+        nearest
     }
 
     fn differences(&self, id: StepId, old: &CacheRecord, miss: &Miss) -> Vec<String> {
@@ -44,7 +72,7 @@ impl Build<'_> {
             }
         }
         // What changed in the step itself says more than that something below changed.
-        lines.sort_by_key(|line| line.starts_with("what is below"));
+        lines.sort_by_key(|line| line.starts_with(BELOW));
         lines.truncate(MOST);
         lines
     }
@@ -52,7 +80,7 @@ impl Build<'_> {
     fn difference(&self, id: StepId, old: Option<&Part>, part: &Part, miss: &Miss, lines: &mut Vec<String>) {
         let before = old.map(|part| part.value.as_str());
         match (part.name.as_str(), before) {
-            ("what is below", _) => lines.push(self.below(id)),
+            (BELOW, _) => lines.push(self.below(id)),
             ("files", Some(before)) => lines.extend(self.changed_files(before, miss)),
             (name, _) if is_count(name) => {}
             (name, None) => lines.push(format!("{name}: {} is new", shown(&part.value))),
@@ -74,6 +102,17 @@ impl Build<'_> {
             _ => "what is below: an earlier step of this stage changed".to_owned(),
         }
     }
+}
+
+/// In how many parts of its own a step differs from an earlier one.
+fn unlike(old: &CacheRecord, miss: &Miss) -> usize {
+    let (before, now) = (numbered(&old.parts), numbered(&miss.parts));
+    let own = |name: &str| name != BELOW && !is_count(name);
+    let changed = now.iter().filter(|(key, part)| {
+        own(&part.name) && before.get(*key).is_none_or(|before| before.value != part.value)
+    });
+    let gone = before.iter().filter(|(key, part)| own(&part.name) && !now.contains_key(*key));
+    changed.count() + gone.count()
 }
 
 /// Parts by name; those of the same name, as the words of a command, by their place as well.
