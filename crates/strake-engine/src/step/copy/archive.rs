@@ -14,7 +14,7 @@ use strake_store::{RootDir, TarError};
 
 use super::plan::{CopyPlan, Source};
 use super::{CopyError, CopyTarget};
-use crate::build_context::{Entry, EntryKind, SourceError, SourceTree, open_file_beneath, shown};
+use crate::build_context::{Entry, EntryKind, SourceError, SourceTree, open_file_beneath, shown, sys_stat};
 
 /// Limits of one archive: no image is near them, and a bomb is stopped.
 const MAX_BYTES: u64 = 1 << 40;
@@ -65,14 +65,18 @@ fn unpack(
     let directory = target.scratch.join(name);
     rustix::fs::mkdir(&directory, Mode::RWXU)
         .map_err(CopyError::sys("make a place to unpack", &entry.path))?;
-    let reader = decoder(file, codec).map_err(SourceError::io("decompress", &entry.path))?;
+    let reader = file.try_clone().and_then(|file| decoder(file, codec));
+    let reader = reader.map_err(SourceError::io("decompress", &entry.path))?;
     let options = ApplyOptions {
         flavour: target.flavour,
         max_bytes: MAX_BYTES,
         max_entries: MAX_ENTRIES,
         whiteouts: Whiteouts::Plain,
     };
-    let applied = apply(reader, &directory, &options).map_err(failed)?;
+    let applied = apply(reader, &directory, &options);
+    // Looked at when all was read, and before what is wrong with it is told: a change explains that too.
+    check_unchanged(entry, &file)?;
+    let applied = applied.map_err(failed)?;
     if let Some((link, target)) = applied.deferred_links.first() {
         let problem = format!(
             "it is a hard link to `{}`, which the archive does not hold",
@@ -88,6 +92,15 @@ fn unpack(
     let tree = SourceTree::of_stage_root(root, &[Glob::literal(b"")])?;
     let implicit = applied.implicit_dirs.into_iter().map(|path| path.into_os_string().into_vec()).collect();
     Ok(Some(Unpacked { place, tree, implicit }))
+}
+
+/// What is unpacked must be what the signature was made of. The file was hashed when its tree was scanned, and unlike a
+/// file that is copied it is not hashed again: a decoder need not read it to its end.
+fn check_unchanged(entry: &Entry, file: &File) -> Result<(), SourceError> {
+    let now = sys_stat(file).map_err(SourceError::sys("stat", &entry.path))?;
+    let is_same = (now.dev, now.ino, now.size) == (entry.dev, entry.ino, entry.size)
+        && (now.mtime_ns, now.ctime_ns) == (entry.mtime_ns, entry.ctime_ns);
+    if is_same { Ok(()) } else { Err(SourceError::Changed { path: entry.path.clone() }) }
 }
 
 /// How a file is compressed, if it is a tar; the file is then at its beginning again.

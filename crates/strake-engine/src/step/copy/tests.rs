@@ -424,6 +424,36 @@ fn a_file_that_changes_between_signature_and_copy_is_refused() {
 }
 
 #[test]
+fn an_archive_that_changes_between_signature_and_unpacking_is_refused() {
+    let world = World::new();
+    let write = |content: &[u8]| {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, "x", content).unwrap();
+        fs::write(world.path("context/archive.tar"), builder.into_inner().unwrap()).unwrap();
+    };
+    write(b"old");
+    let op = CopyOp { unpack: true, ..world.op(&["archive.tar"], "/") };
+    let plan = world.plan(&op, "").unwrap();
+    // Beyond the grain of the file system's clock.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    write(b"new");
+    let (upper, scratch) = (world.path("upper"), world.path("scratch"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&scratch).unwrap();
+    let target = CopyTarget {
+        upper: &upper,
+        below: None,
+        scratch: &scratch,
+        previous: None,
+        flavour: Flavour::Trusted,
+    };
+    let error = copy(&op, &plan, &target).unwrap_err().to_string();
+    assert!(error.contains("read archive.tar: the file changed"), "{error}");
+}
+
+#[test]
 fn archives_are_recognised_by_content_and_unpacked() {
     let world = World::with(&["plain.tar"], &["usr/lib/x"]);
     world.link("image/lib", "usr/lib");
