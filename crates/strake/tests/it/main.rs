@@ -1,11 +1,19 @@
 //! Tests of the whole program through its real executable: one test binary, one module per subject.
 
+#![expect(clippy::unwrap_used, reason = "what the helpers of tests cannot do is a failed test")]
+
 mod builds;
 mod cache;
 mod explain;
+mod failures;
+mod images;
+mod interrupt;
+mod isolation;
 mod locks;
 mod oracle;
+mod progress;
 mod referees;
+mod rootless;
 mod scene;
 mod tidy;
 

@@ -41,7 +41,8 @@ impl Scene {
     pub(crate) fn command(&self, args: &[&str]) -> Run {
         let network: &[&str] =
             if args.iter().any(|arg| arg.starts_with("--network")) { &[] } else { &["--network=none"] };
-        self.sandbox.strake(["build", "--progress=rawjson"]).args(network).args(args).arg("c")
+        let build = self.sandbox.strake(["build", "--progress=rawjson"]);
+        build.args(network).args(args).arg("c").seconds(PATIENCE.as_secs())
     }
 
     /// Builds, and expects success.
