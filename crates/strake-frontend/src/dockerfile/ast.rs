@@ -121,6 +121,8 @@ pub(super) struct CopyAst {
     pub(super) chown: Option<Word>,
     pub(super) chmod: Option<Word>,
     pub(super) checksum: Option<Word>,
+    /// Where `--link` stands, if it is on.
+    pub(super) link: Option<Span>,
     /// `--unpack` of `ADD`.
     pub(super) unpack: Option<bool>,
 }

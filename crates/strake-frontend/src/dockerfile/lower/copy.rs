@@ -34,6 +34,7 @@ impl Lowerer<'_> {
             self.diagnostics.push(Diagnostic::error("checksum-of-local-file", checksum.span, message));
             return None;
         }
+        self.link(state, copy, is_add)?;
         let (written, chown, chmod_text, chmod) = (written?, chown?, chmod_text?, chmod?);
         let (sources, shown) = sources?;
         let mut created_by = name(is_add).to_owned();
@@ -65,6 +66,23 @@ impl Lowerer<'_> {
             return None;
         }
         Some(written)
+    }
+
+    /// `--link` makes a layer that never saw what is below it: links there are not followed, and parent directories
+    /// are made anew and cover those below. On top of nothing that is what a copy does anyway; elsewhere the files can
+    /// differ, so it is refused (docs/decisions/0003).
+    fn link(&mut self, state: &StageState, copy: &CopyAst, is_add: bool) -> Option<()> {
+        let Some(span) = copy.link else { return Some(()) };
+        if !state.may_be_empty {
+            let message = format!("not supported yet: `{} --link` on top of other files", name(is_add));
+            self.diagnostics.push(
+                Diagnostic::error("unsupported-flag", span, message)
+                    .hint("leave it out: the files are the same unless directories of the destination exist below as links, \
+                         or with a mode or owner of their own"),
+            );
+            return None;
+        }
+        Some(())
     }
 
     /// An expanded flag; an empty one counts as not given.

@@ -29,6 +29,8 @@ pub(super) struct StageState {
     env_places: BTreeMap<String, usize>,
     /// Declared arguments: where each stands in the order of declaration, and its value if it has one.
     pub(super) args: BTreeMap<String, (usize, Option<String>)>,
+    /// Whether there may be no files yet: `scratch` so far, or a base that nobody knows.
+    pub(super) may_be_empty: bool,
     /// Whether the working directory is known.
     pub(super) directory_is_known: bool,
     /// Whether the shell is known.
@@ -211,9 +213,12 @@ impl Lowerer<'_> {
             Base::Image(reference) => {
                 let step = self.image_step(reference, &planned.platform, span);
                 let Some(fact) = self.fact(reference, &planned.platform) else {
-                    return Some(self.unknown_base(planned));
+                    let mut state = self.unknown_base(planned);
+                    state.may_be_empty = false;
+                    return Some(state);
                 };
                 let mut state = StageState::new(planned.name.clone(), step, planned.platform.clone());
+                state.may_be_empty = false;
                 state.config = fact.config.config.clone();
                 state.config.on_build.clear();
                 state.author.clone_from(&fact.config.author);
@@ -304,6 +309,7 @@ impl Lowerer<'_> {
             no_cache: self.options.no_cache,
         });
         state.step = step;
+        state.may_be_empty = false;
         step
     }
 
@@ -348,6 +354,7 @@ impl StageState {
             env: Env::default(),
             env_places: BTreeMap::new(),
             args: BTreeMap::new(),
+            may_be_empty: true,
             directory_is_known: true,
             shell_is_known: true,
             triggers_are_known: true,

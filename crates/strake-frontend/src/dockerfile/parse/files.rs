@@ -1,5 +1,7 @@
 //! `COPY` and `ADD`.
 
+use strake_graph::Span;
+
 use crate::Diagnostic;
 use crate::dockerfile::ast::{CopyAst, CopySourceAst, Word};
 use crate::dockerfile::heredoc::{self, Heredoc};
@@ -9,7 +11,7 @@ use crate::dockerfile::parse::run::check_file_name;
 
 pub(super) fn parse_copy(request: &Request<'_>, flags: &mut Flags<'_>) -> Result<CopyAst, Diagnostic> {
     let from = flags.one("from");
-    let (chown, chmod) = common(flags);
+    let (chown, chmod, link) = common(flags);
     flags.refuse("parents", "copy each directory by an instruction of its own");
     let (sources, destination) = sources(request)?;
     if let Some(from) = from.as_ref().filter(|from| from.text.contains('$')) {
@@ -20,25 +22,25 @@ pub(super) fn parse_copy(request: &Request<'_>, flags: &mut Flags<'_>) -> Result
     if let Some(from) = from.as_ref().filter(|from| from.text.is_empty()) {
         return Err(Diagnostic::error("missing-flag-value", from.span, "flag `--from` lacks a value"));
     }
-    Ok(CopyAst { sources, destination, from, chown, chmod, checksum: None, unpack: None })
+    Ok(CopyAst { sources, destination, from, chown, chmod, checksum: None, link, unpack: None })
 }
 
 pub(super) fn parse_add(request: &Request<'_>, flags: &mut Flags<'_>) -> Result<CopyAst, Diagnostic> {
-    let (chown, chmod) = common(flags);
+    let (chown, chmod, link) = common(flags);
     let checksum = flags.one("checksum");
     flags.refuse("keep-git-dir", "ADD of git repositories is not supported yet");
     let unpack = flags.boolean("unpack").map(|(unpack, _)| unpack);
     let (sources, destination) = sources(request)?;
-    Ok(CopyAst { sources, destination, from: None, chown, chmod, checksum, unpack })
+    Ok(CopyAst { sources, destination, from: None, chown, chmod, checksum, link, unpack })
 }
 
-/// `--chown` and `--chmod`; and those of both instructions that cannot be honoured yet.
-fn common(flags: &mut Flags<'_>) -> (Option<Word>, Option<Word>) {
+/// `--chown`, `--chmod` and `--link`; and those of both instructions that cannot be honoured yet.
+fn common(flags: &mut Flags<'_>) -> (Option<Word>, Option<Word>, Option<Span>) {
     let chown = flags.one("chown");
     let chmod = flags.one("chmod");
-    flags.refuse("link", "leave it out: the files are the same unless the destination goes through a link");
+    let link = flags.boolean("link").filter(|(is_on, _)| *is_on).map(|(_, span)| span);
     flags.refuse("exclude", "exclude the files in .dockerignore");
-    (chown, chmod)
+    (chown, chmod, link)
 }
 
 fn sources(request: &Request<'_>) -> Result<(Vec<CopySourceAst>, Word), Diagnostic> {

@@ -1,0 +1,2 @@
+FROM a b
+COPY --link a /b
