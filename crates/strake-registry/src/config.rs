@@ -24,7 +24,8 @@ pub struct RegistryConfig {
     pub proxy: ProxyConfig,
     /// How many downloads, how many uploads, and how many other requests may run at once against one host.
     pub max_parallel: usize,
-    /// How often and how soon a failed request is repeated.
+    /// How often and how soon a failed request is repeated. Where nobody listens (connection refused, no such name) there
+    /// is one quick repetition instead, and none on loopback, unless the host has answered this client before.
     pub retry: RetryPolicy,
     /// When a silent peer is given up.
     pub timeouts: Timeouts,

@@ -107,6 +107,8 @@ pub(crate) struct Failure {
 pub(crate) enum Again {
     /// The same request would fail the same way.
     Never,
+    /// Once more, soon: nobody is there, which seldom changes within seconds.
+    Quickly,
     /// After a wait of our choice.
     Backoff,
     /// After the wait that the registry asked for.

@@ -93,14 +93,50 @@ pub(crate) fn unanswered(operation: &str, host: &Host, url: &Url, error: &reqwes
         return Unanswered { failure: make(ErrorKind::Tls, detail).hint(hint).into(), other_scheme: false };
     }
     if error.is_connect() {
+        let again = if is_nobody_there(error) { again_at_nobody(host) } else { Again::Backoff };
         let kind = if error.is_timeout() { ErrorKind::TimedOut } else { ErrorKind::Unreachable };
         let error = make(kind, format!("cannot connect to {authority}: {}", chain(error)));
         let error = error.hint("check the name, the network and the proxy settings");
-        return Failure::transient(error).into();
+        return Failure { error, again }.into();
     }
     let detail = format!("{} broke off: {}", place(url), chain(error));
     let failure = Failure::transient(make(ErrorKind::Unreachable, detail));
     Unanswered { failure, other_scheme: url.scheme() == "http" && host.decided.get().is_none() }
+}
+
+/// Whether trying again helps where nobody listens. A host that has answered before is being restarted, so it gets
+/// the usual patience; on loopback there is no network whose state could change.
+fn again_at_nobody(host: &Host) -> Again {
+    match (host.decided.get(), host.loopback) {
+        (Some(_), _) => Again::Backoff,
+        (None, true) => Again::Never,
+        (None, false) => Again::Quickly,
+    }
+}
+
+/// Whether a connection failed for certain because nobody is there: refused, or no such name. A resolver that cannot
+/// tell now (`EAI_AGAIN`) is another matter.
+fn is_nobody_there(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let is_certain = |cause: &std::io::Error| {
+            cause.kind() == std::io::ErrorKind::ConnectionRefused || is_unknown_name(&cause.to_string())
+        };
+        if cause.downcast_ref::<std::io::Error>().is_some_and(is_certain) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+/// Whether the resolver says that there is no such name, or none with an address. The standard library keeps only
+/// getaddrinfo(3)'s words: those of glibc, then that of musl. The program sets no locale, so they are not translated.
+fn is_unknown_name(text: &str) -> bool {
+    const WORDS: [&str; 3] =
+        ["Name or service not known", "No address associated with hostname", "Name does not resolve"];
+    text.starts_with("failed to lookup address information")
+        && WORDS.iter().any(|words| text.ends_with(words))
 }
 
 /// What a status that nobody wanted means.
@@ -138,4 +174,29 @@ pub(crate) fn refusal(operation: &str, document: &Document, moved: bool) -> Fail
 fn wait_asked(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     retry::retry_after(text(RETRY_AFTER)?, text(DATE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_from_not_now() {
+        let lookup = |words: &str| io::Error::other(format!("failed to lookup address information: {words}"));
+        let wrapped = |kind: io::ErrorKind| io::Error::other(io::Error::from(kind));
+        assert!(is_nobody_there(&io::Error::from(io::ErrorKind::ConnectionRefused)));
+        assert!(is_nobody_there(&lookup("Name or service not known")));
+        assert!(is_nobody_there(&lookup("No address associated with hostname")));
+        assert!(is_nobody_there(&lookup("Name does not resolve")));
+        assert!(!is_nobody_there(&lookup("Temporary failure in name resolution")));
+        assert!(!is_nobody_there(&lookup("Try again")));
+        assert!(!is_nobody_there(&io::Error::other("Name or service not known")));
+        for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::TimedOut, io::ErrorKind::HostUnreachable]
+        {
+            assert!(!is_nobody_there(&io::Error::from(kind)), "{kind:?}");
+            assert!(!is_nobody_there(&wrapped(kind)), "{kind:?}");
+        }
+    }
 }

@@ -65,7 +65,7 @@ pub(crate) struct Host {
     pub(crate) auth: Mutex<AuthState>,
     /// A mirror that served wrong content is not asked again.
     pub(crate) distrusted: AtomicBool,
-    loopback: bool,
+    pub(crate) loopback: bool,
     plain: OnceLock<Result<reqwest::Client, RegistryError>>,
     secure: OnceLock<Result<reqwest::Client, RegistryError>>,
 }

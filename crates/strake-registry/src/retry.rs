@@ -20,6 +20,15 @@ pub(crate) fn backoff(policy: &RetryPolicy, attempt: u32) -> Duration {
     base + (base / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
+/// The wait before the one repetition that a refused connection and an unknown name get. A peer that is not there is
+/// told to the user at once, but a listener being replaced is not worth a failed build.
+const QUICK: Duration = Duration::from_millis(100);
+
+/// The wait before a [quick](crate::error::Again::Quickly) repetition.
+pub(crate) fn quick(policy: &RetryPolicy) -> Duration {
+    policy.first_delay.min(QUICK)
+}
+
 /// Reads `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is counted from the answer's own `Date` so that
 /// neither our clock nor its error matters. `None` for what cannot be read.
 pub(crate) fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {

@@ -196,13 +196,14 @@ impl Core {
                     format!("it asks to wait {} s, which is longer than strake waits", asked.as_secs());
                 return Err(RegistryError { hint: Some(told), ..error });
             }
-            _ if *attempt >= most => {
+            again if *attempt >= most || again == Again::Quickly && *attempt > 0 => {
                 let tries = *attempt + 1;
                 let detail =
                     if tries > 1 { format!("{} (tried {tries} times)", error.detail) } else { error.detail };
                 return Err(RegistryError { detail, ..error });
             }
             Again::After(asked) => asked,
+            Again::Quickly => retry::quick(policy),
             Again::Backoff => retry::backoff(policy, *attempt + 1),
         };
         *attempt += 1;

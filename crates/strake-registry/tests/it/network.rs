@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strake_registry::{
     Client, ErrorKind, HostTls, Notice, ProxyConfig, RegistryConfig, RegistryError, Timeouts,
@@ -102,9 +102,33 @@ fn a_dropped_connection_is_tried_again() {
 #[test]
 fn nobody_there_is_said() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = client().resolve(&format!("{closed}/a").parse().unwrap()).unwrap_err();
+    // The usual patience, which must not be used.
+    let client = Client::new(RegistryConfig::default());
+    let start = Instant::now();
+    let error = client.resolve(&format!("{closed}/a").parse().unwrap()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unreachable);
     assert!(error.to_string().contains(&format!("cannot connect to {closed}")), "{error}");
+    assert_eq!(client.transfers().retries, 0);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+/// An address of this machine that does not look like one, at a port where nobody listens.
+fn closed_elsewhere() -> String {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("0.0.0.0:{port}")
+}
+
+#[test]
+fn a_refused_connection_is_tried_once_more_and_soon() {
+    let client = Client::with_notices(RegistryConfig::default(), |notice| {
+        if let Notice::Retry { delay, .. } = notice {
+            assert!(*delay <= Duration::from_millis(300), "{delay:?}");
+        }
+    });
+    let error = client.resolve(&format!("{}/a", closed_elsewhere()).parse().unwrap()).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
+    assert!(error.to_string().contains("(tried 2 times)"), "{error}");
+    assert_eq!(client.transfers().retries, 1);
 }
 
 fn impatient(idle: u64, all: u64) -> RegistryConfig {
@@ -313,15 +337,14 @@ fn an_insecure_host_may_lack_tls_and_no_other() {
 
 #[test]
 fn a_registry_that_comes_up_late_is_reached() {
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = closed_elsewhere();
+    let own = address.replace("0.0.0.0", "127.0.0.1");
     let late = Arc::new(Mutex::new(None));
     let started = Arc::clone(&late);
+    let config = RegistryConfig { insecure: vec![address.clone()], ..hasty() };
     // Refused once, as a name that does not resolve once would be.
-    let client = Client::with_notices(hasty(), move |_| {
-        started
-            .lock()
-            .unwrap()
-            .get_or_insert_with(|| Fake::start_at(&address.to_string(), |_| None, |_| manifest()));
+    let client = Client::with_notices(config, move |_| {
+        started.lock().unwrap().get_or_insert_with(|| Fake::start_at(&own, |_| None, |_| manifest()));
     });
     client.resolve(&format!("{address}/a").parse().unwrap()).unwrap().unwrap();
     assert_eq!(client.transfers().retries, 1);
