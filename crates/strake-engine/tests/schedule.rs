@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,10 +13,10 @@ use strake_exec::{Cancel, Container, ExecError, Executor, ExitStatus, Io, Rootfs
 use strake_graph::{Graph, Mount, MountKind, Network, Op, RunOp, Sharing, Span, Stage, Step, StepId};
 use strake_oci::{ContainerConfig, Platform};
 use strake_registry::{Client, RegistryConfig};
-use strake_store::{Store, StoreOptions};
+use strake_store::{SnapshotterChoice, Store, StoreOptions};
 
-/// Writes `args[1]`, or what the variable `CONTENT` says, into the file `args[0]` of the layer, unless that step is to
-/// fail.
+/// Writes `args[1]`, or what the variable `CONTENT` says, into the file `args[0]` of the layer, and gives the root
+/// directory the mode that `ROOT_MODE` says, unless that step is to fail.
 #[derive(Debug, Default)]
 struct Notes {
     failing: BTreeSet<String>,
@@ -33,10 +34,16 @@ impl Executor for Notes {
         self.ran.lock().unwrap().push(name.clone());
         let fails = self.failing.contains(&name);
         if !fails {
-            let Rootfs::Overlay { upper, .. } = &container.rootfs else { panic!("an overlay") };
-            let content = container.process.env.iter().find(|(name, _)| name == "CONTENT");
-            let content = content.map_or(&container.process.args[1], |(_, value)| value);
+            let (Rootfs::Overlay { upper, .. } | Rootfs::Directory(upper)) = &container.rootfs;
+            let variable = |wanted: &str| {
+                container.process.env.iter().find(|(name, _)| name == wanted).map(|(_, value)| value)
+            };
+            let content = variable("CONTENT").unwrap_or(&container.process.args[1]);
             std::fs::write(upper.join(&name), content).unwrap();
+            if let Some(mode) = variable("ROOT_MODE") {
+                let mode = u32::from_str_radix(mode, 8).unwrap();
+                std::fs::set_permissions(upper, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
         }
         self.running.fetch_sub(1, Ordering::SeqCst);
         Ok(ExitStatus::Exited(i32::from(fails)))
@@ -274,6 +281,28 @@ fn a_result_that_was_replaced_is_not_taken_for_an_equal_one() {
     let output = run(&store, graph, 1, &Notes::default()).0.unwrap();
     let layer = output.stages[0].layers.last().unwrap();
     assert_eq!(std::fs::read_to_string(store.layer_dir(layer).join("s0")).unwrap(), "old");
+}
+
+#[test]
+fn different_results_are_told_apart_whatever_makes_the_snapshots() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for (name, snapshotter) in [("overlay", SnapshotterChoice::Overlay), ("copy", SnapshotterChoice::Copy)] {
+        let store = Store::open(&directory.path().join(name), &StoreOptions { snapshotter }).unwrap();
+        // The same file each time; then another content, then another mode of the root directory only.
+        for (content, mode) in [("a", 0o755), ("b", 0o755), ("b", 0o711), ("b", 0o700)] {
+            let graph = one_step(|_, op| {
+                op.args[1] = content.into();
+                op.env.push(("ROOT_MODE".into(), format!("{mode:o}")));
+            });
+            let output = run(&store, graph, 1, &Notes::default()).0.unwrap();
+            let layer = store.layer_dir(output.stages[0].layers.last().unwrap());
+            let found = std::fs::metadata(&layer).unwrap().permissions().mode() & 0o7777;
+            assert_eq!((std::fs::read_to_string(layer.join("s0")).unwrap().as_str(), found), (content, mode));
+        }
+    }
 }
 
 #[test]

@@ -251,9 +251,7 @@ impl<'a> Build<'a> {
         let started = Instant::now();
         let step = self.request.graph.step(id);
         let base = self.base_layers(id, inputs);
-        if !self.cache.touch(&self.recorded(inputs))? {
-            return Err(StepError::Pruned);
-        }
+        self.claim(inputs)?;
         crate::image::ensure_layers(self.environment, &base)?;
         let signature = miss.signature;
         let active = match &step.op {
@@ -283,9 +281,20 @@ impl<'a> Build<'a> {
         kind: Made,
         mut record: CacheRecord,
     ) -> Result<Resolved, StepError> {
+        let store = self.environment.store;
+        // What is in a layer is known when it is committed: before that an overlay does not say what became of the
+        // root directory, and a plain copy says nothing at all.
+        let layer = store.snapshots().commit(active)?;
         let content = match kind {
-            Made::ByProcess => tar::content_digest(active.upper())?,
-            Made::ByDescription => Signature::described_content(signature),
+            Made::ByProcess => tar::content_digest(&store.layer_dir(&layer)),
+            Made::ByDescription => Ok(Signature::described_content(signature)),
+        };
+        let content = match content {
+            Ok(content) => content,
+            Err(error) => {
+                store.snapshots().remove(&layer)?;
+                return Err(error.into());
+            }
         };
         record.content = Some(content);
         let older = match record.base {
@@ -303,11 +312,10 @@ impl<'a> Build<'a> {
                 record.canonical = older;
                 record.layers = found.layers;
                 record.built = found.built;
-                drop(active);
+                store.snapshots().remove(&layer)?;
             }
             None => {
-                let layer = self.environment.store.snapshots().commit(active)?;
-                self.environment.store.index().set_layer_content(&layer, content)?;
+                store.index().set_layer_content(&layer, content)?;
                 record.layers = base;
                 record.layers.push(layer);
             }
@@ -336,6 +344,17 @@ impl<'a> Build<'a> {
         }
         self.cache.remember(&places)?;
         self.cache.touch(&used)
+    }
+
+    /// Marks what a step stands on as used before it does, so that a collection running beside keeps it.
+    fn claim(&self, inputs: &Inputs) -> Result<(), StepError> {
+        let mut is_there = self.cache.touch(&self.recorded(inputs))?;
+        for (id, resolved) in &inputs.0 {
+            if let Op::Image(op) = &self.request.graph.step(*id).op {
+                is_there &= crate::image::touch(self.environment, op.id, &resolved.layers)?;
+            }
+        }
+        if is_there { Ok(()) } else { Err(StepError::Pruned) }
     }
 
     /// The inputs that have records.
