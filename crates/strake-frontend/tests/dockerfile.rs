@@ -29,6 +29,20 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
+/// Images of the `real_` cases; nothing hangs on what is in them.
+const OFFICIAL: [&str; 10] = [
+    "composer:2",
+    "eclipse-temurin:21-jre",
+    "golang:1.22-alpine",
+    "maven:3-eclipse-temurin-21",
+    "nginx:1.27",
+    "node:20-bookworm-slim",
+    "php:8-apache",
+    "python:3.12-slim",
+    "ruby:3.3",
+    "rust:1.79",
+];
+
 /// The images that exist in the world of the tests.
 fn image(request: &ImageRequest) -> Option<ImageFact> {
     let name = request.reference.familiar();
@@ -54,6 +68,7 @@ fn image(request: &ImageRequest) -> Option<ImageFact> {
         "onbuild:stage" => &["COPY --from=builder /x /y"],
         "onbuild:image" => &["COPY --from=tools:1 /t /t", "RUN --mount=type=secret,id=token true"],
         "onbuild:broken" => &["FROM x", "NOPE", "ONBUILD RUN x", "RUN a\nRUN b", "COPY x"],
+        name if OFFICIAL.contains(&name) => &[],
         _ => return None,
     };
     config.config.on_build = triggers.iter().map(|text| (*text).to_owned()).collect();
@@ -138,7 +153,7 @@ fn render(bytes: &[u8], options: &LowerOptions) -> String {
 #[test]
 fn every_case_gives_what_it_gave() {
     let cases = cases();
-    assert!(cases.len() >= 120, "only {} cases", cases.len());
+    assert!(cases.len() >= 210, "only {} cases", cases.len());
     let mut failed = Vec::new();
     for case in cases {
         let name = case.file_stem().unwrap().to_string_lossy().into_owned();

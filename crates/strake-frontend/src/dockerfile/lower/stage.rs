@@ -325,8 +325,8 @@ impl Lowerer<'_> {
         if !self.charge(text.len(), instruction.span) {
             return None;
         }
-        Some(match text.split_once(' ') {
-            Some((keyword, rest)) => format!("{} {rest}", keyword.to_uppercase()),
+        Some(match text.split_once(char::is_whitespace) {
+            Some((keyword, rest)) => format!("{} {}", keyword.to_uppercase(), rest.trim_start()),
             None => text.to_uppercase(),
         })
     }

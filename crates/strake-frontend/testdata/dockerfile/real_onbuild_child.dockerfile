@@ -1,0 +1,3 @@
+FROM onbuild:1
+ARG BUILT_BY=make
+CMD ["/app/run"]
