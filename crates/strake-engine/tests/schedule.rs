@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
-use strake_engine::{BuildError, BuildOutput, BuildRequest, Cancellation, Environment, Event, build};
+use strake_engine::{BuildError, BuildOutput, BuildRequest, Cancellation, Environment, Event, Secret, build};
 use strake_exec::{Cancel, Container, ExecError, Executor, ExitStatus, Io, Rootfs};
 use strake_graph::{Graph, Mount, MountKind, Network, Op, RunOp, Sharing, Span, Stage, Step, StepId};
 use strake_oci::{ContainerConfig, Platform};
@@ -23,6 +23,8 @@ struct Notes {
     ran: Mutex<Vec<String>>,
     running: AtomicUsize,
     most: AtomicUsize,
+    /// How many directories each mount of layers had.
+    lowers: Mutex<Vec<usize>>,
 }
 
 impl Executor for Notes {
@@ -32,6 +34,11 @@ impl Executor for Notes {
         let name = container.process.args[0].clone();
         (io.output)(strake_exec::Stream::Stdout, name.as_bytes());
         self.ran.lock().unwrap().push(name.clone());
+        let lowers = container.mounts.iter().filter_map(|mount| match &mount.kind {
+            strake_exec::MountKind::Layers { lowers, .. } => Some(lowers.len()),
+            _ => None,
+        });
+        self.lowers.lock().unwrap().extend(lowers);
         let fails = self.failing.contains(&name);
         if !fails {
             let (Rootfs::Overlay { upper, .. } | Rootfs::Directory(upper)) = &container.rootfs;
@@ -100,6 +107,9 @@ fn graph_of(plan: &Plan, content: &BTreeMap<usize, String>) -> Graph {
     graph
 }
 
+/// What the secret `secret` is in these builds.
+const SECRET: &str = "hidden";
+
 fn run(
     store: &Store,
     graph: Graph,
@@ -109,7 +119,7 @@ fn run(
     let request = BuildRequest {
         graph,
         contexts: BTreeMap::new(),
-        secrets: BTreeMap::new(),
+        secrets: BTreeMap::from([("secret".to_owned(), Secret::new(SECRET.as_bytes()))]),
         network: Network::Host,
         hosts: vec![],
         ca_certificates: None,
@@ -334,6 +344,47 @@ fn a_step_does_not_wait_for_a_cache_that_it_holds_itself() {
         done.send(run(&store, graph, 1, &Notes::default()).0.is_ok()).unwrap();
     });
     assert_eq!(ended.recv_timeout(std::time::Duration::from_secs(60)), Ok(true));
+}
+
+#[test]
+fn a_secret_comes_before_a_variable_of_its_name() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store"), &StoreOptions::default()).unwrap();
+    let graph = one_step(|_, op| {
+        op.env.push(("CONTENT".into(), "declared".into()));
+        let kind = MountKind::Secret {
+            id: "secret".into(),
+            env: Some("CONTENT".into()),
+            required: true,
+            mode: 0o400,
+            uid: 0,
+            gid: 0,
+        };
+        op.mounts.push(Mount { target: String::new(), kind });
+    });
+    let output = run(&store, graph, 1, &Notes::default()).0.unwrap();
+    let layer = store.layer_dir(output.stages[0].layers.last().unwrap());
+    assert_eq!(std::fs::read_to_string(layer.join("s0")).unwrap(), SECRET);
+}
+
+#[test]
+fn a_stage_without_layers_is_mounted_as_an_empty_directory() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store"), &StoreOptions::default()).unwrap();
+    let graph = one_step(|_, op| {
+        let from = op.base;
+        let kind = MountKind::Bind { from, source: "/".into(), writable: false };
+        op.mounts.push(Mount { target: "/m".into(), kind });
+    });
+    let notes = Notes::default();
+    run(&store, graph, 1, &notes).0.unwrap();
+    assert_eq!(*notes.lowers.lock().unwrap(), [1], "an overlay needs a directory");
 }
 
 #[test]

@@ -49,7 +49,9 @@ impl Build<'_> {
             None => trust::Trust::default(),
         };
         mounts.mounts.extend(trust.mount);
-        for (name, value) in op.transient_env.iter().chain(&mounts.env).chain(&trust.env) {
+        // A secret that was asked for by name hides a variable of that name; the rest gives way to what is there.
+        env.retain(|(name, _)| !mounts.env.iter().any(|(secret, _)| secret == name));
+        for (name, value) in mounts.env.iter().chain(&op.transient_env).chain(&trust.env) {
             if !env.iter().any(|(known, _)| known == name) {
                 env.push((name.clone(), value.clone()));
             }
@@ -209,7 +211,12 @@ impl Build<'_> {
         } else {
             let layers = &inputs.get(from).layers;
             crate::image::ensure_layers(self.environment, layers)?;
-            (layers.iter().map(|layer| store.layer_dir(layer)).collect(), source.to_owned())
+            // Of a stage without layers an empty directory is seen.
+            let lowers = match layers.as_slice() {
+                [] => vec![make("files")?],
+                layers => layers.iter().map(|layer| store.layer_dir(layer)).collect(),
+            };
+            (lowers, source.to_owned())
         };
         let scratch = if writable {
             let upper = make("upper")?;
