@@ -38,6 +38,28 @@ pub enum BuildError {
     Store(#[from] StoreError),
 }
 
+impl BuildError {
+    /// Whether what the build stood on was removed under its feet, so that another try finds it gone and builds it.
+    pub(crate) fn is_pruned(&self) -> bool {
+        match self {
+            Self::Pruned | Self::Store(StoreError::NoLayer(_)) => true,
+            Self::Step { source, .. } => source.is_pruned(),
+            Self::Failed(_) | Self::Cancelled | Self::Store(_) => false,
+        }
+    }
+}
+
+impl StepError {
+    /// As [`BuildError::is_pruned`].
+    pub(crate) fn is_pruned(&self) -> bool {
+        match self {
+            Self::Pruned | Self::Store(StoreError::NoLayer(_)) => true,
+            Self::Image(error) => matches!(**error, ImageError::Store(StoreError::NoLayer(_))),
+            _ => false,
+        }
+    }
+}
+
 /// The process of a `RUN` ran and failed.
 #[derive(Debug, thiserror::Error)]
 #[error("process {command:?} {}", ending(*.exit))]

@@ -25,6 +25,8 @@ struct Task {
     diff_id: DiffId,
     chain: ChainId,
     below: Vec<LayerId>,
+    /// Whether the layer directly below was missing as well when we began, so that it is waited for.
+    stands_on_task: bool,
 }
 
 /// What the workers share.
@@ -75,7 +77,9 @@ fn missing(env: &Environment<'_>, layers: &[LayerId]) -> Result<VecDeque<Task>, 
         }
         let (diff_id, chain) =
             record::chain(env.store, layer)?.ok_or_else(|| StoreError::NoLayer(layer.clone()))?;
-        tasks.push_back(Task { layer: layer.clone(), diff_id, chain, below: layers[..position].to_vec() });
+        let below = layers[..position].to_vec();
+        let stands_on_task = tasks.back().is_some_and(|task: &Task| below.last() == Some(&task.layer));
+        tasks.push_back(Task { layer: layer.clone(), diff_id, chain, below, stands_on_task });
     }
     Ok(tasks)
 }
@@ -117,7 +121,7 @@ impl Work {
             },
         )?;
         if let Some(below) = task.below.last() {
-            self.wait_for(env, below)?;
+            self.wait_for(env, below, task.stands_on_task)?;
         }
         unpacked.finish(env.store, &task.below)?;
         Ok(record::chain_is_unpacked(env.store, task.diff_id, task.chain)?)
@@ -149,10 +153,14 @@ impl Work {
     }
 
     /// Waits until a layer is in place, by our hand or that of another process.
-    fn wait_for(&self, env: &Environment<'_>, layer: &LayerId) -> Result<(), ImageError> {
+    fn wait_for(&self, env: &Environment<'_>, layer: &LayerId, is_task: bool) -> Result<(), ImageError> {
         loop {
             if env.store.index().layer(layer)?.is_some() {
                 return Ok(());
+            }
+            if !is_task {
+                // It was there when we began and was removed since: nobody is going to bring it back.
+                return Err(StoreError::NoLayer(layer.clone()).into());
             }
             self.check(env)?;
             let done = locked(&self.done);

@@ -66,6 +66,11 @@ pub fn resolve(
     resolve::resolve(env, reference, platform, policy)
 }
 
+/// Marks an image as used just now, so that a collection running beside keeps it. Answers whether it is still there.
+pub(crate) fn touch(env: &Environment<'_>, id: ImageId, layers: &[LayerId]) -> Result<bool, ImageError> {
+    Ok(record::touch(env.store, id, layers)?)
+}
+
 /// The layers of an image, bottom first, without making sure that they are unpacked.
 ///
 /// # Errors

@@ -194,9 +194,14 @@ pub(crate) fn put_image(store: &Store, new: &NewImage<'_>) -> Result<ImageId, St
         } else {
             links.push(Link::Layer(layer.layer.clone()));
         }
-        let blobs = [store.index().layer_blobs(layer.diff_id)?, claims(store, layer.diff_id)?].concat();
-        links.extend(blobs.iter().map(|blob| Link::Blob(blob.digest)));
+        let claims = claims(store, layer.diff_id)?;
+        links.extend(claims.iter().map(|claim| claim_link(layer.diff_id, claim)));
+        for blob in store.index().layer_blobs(layer.diff_id)?.iter().chain(&claims) {
+            links.push(Link::Blob(blob.digest));
+            links.extend(place_links(store, blob.digest)?);
+        }
     }
+    links.extend(place_links(store, id.0)?);
     documents.push(document(IMAGE, id.0.hex(), &new.record, links));
     let manifest = new.manifest.as_ref().map(|(descriptor, _)| descriptor.clone());
     for name in new.names {
@@ -226,6 +231,15 @@ fn chain_document(store: &Store, diff_id: DiffId, chain: ChainId) -> Result<NewD
     let is_unpacked = store.index().layer(&layer)?.is_some();
     let links = if is_unpacked { vec![Link::Layer(layer.clone())] } else { Vec::new() };
     Ok(document(CHAIN, layer.to_string(), &ChainRecord { version: VERSION, diff_id, chain }, links))
+}
+
+/// Marks an image, and what is unpacked of it, as used just now. Answers whether the image is still there.
+pub(crate) fn touch(store: &Store, id: ImageId, layers: &[LayerId]) -> Result<bool, StoreError> {
+    let image = id.0.hex();
+    let mut documents = vec![(IMAGE, image.as_str())];
+    documents.extend(layers.iter().map(|layer| (CHAIN, layer.as_str())));
+    // Layers that were made here have no such document; the image itself links those.
+    Ok(store.index().touch_many(&documents)?.first().copied().unwrap_or(false))
 }
 
 /// What a layer that may not be unpacked is made from.
@@ -269,6 +283,17 @@ pub(crate) fn claims(store: &Store, diff_id: DiffId) -> Result<Vec<LayerBlob>, S
         Some(LayerBlob { digest: record.digest, size: record.size, compression: record.compression })
     };
     Ok(entries.into_iter().filter_map(parse).collect())
+}
+
+fn claim_link(diff_id: DiffId, claim: &LayerBlob) -> Link {
+    Link::Document { kind: CLAIM.to_owned(), key: format!("{} {}", diff_id.0.hex(), claim.digest.hex()) }
+}
+
+/// What is known of where a blob can be had. An image that nobody unpacked is nothing without it.
+fn place_links(store: &Store, blob: Digest) -> Result<Vec<Link>, StoreError> {
+    let places = store.index().list_prefix(PLACE, &format!("{} ", blob.hex()))?;
+    let link = |place: strake_store::DocumentEntry| Link::Document { kind: PLACE.to_owned(), key: place.key };
+    Ok(places.into_iter().map(link).collect())
 }
 
 /// Remembers that a blob, here or in a repository, holds the tar of a layer: it was seen to.

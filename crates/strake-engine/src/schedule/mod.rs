@@ -44,8 +44,7 @@ pub fn build(request: &BuildRequest, environment: &Environment<'_>) -> Result<Bu
     const TRIES: usize = 5;
     for _ in 1..TRIES {
         match build_once(request, environment) {
-            Err(BuildError::Step { source, .. }) if matches!(*source, StepError::Pruned) => {}
-            Err(BuildError::Pruned) => {}
+            Err(error) if error.is_pruned() => {}
             other => return other,
         }
     }
@@ -240,7 +239,9 @@ impl<'scope, 'env> Loop<'scope, 'env> {
             self.build.event(Event::StepCanceled(id));
             return;
         }
-        self.build.event(Event::StepFailed(id, error.to_string()));
+        if !error.is_pruned() {
+            self.build.event(Event::StepFailed(id, error.to_string()));
+        }
         let step = self.build.request.graph.step(id);
         let (label, span) = (step.label.clone(), step.span);
         let error = match error {

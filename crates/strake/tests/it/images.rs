@@ -229,6 +229,22 @@ fn a_mirror_is_asked_first() {
 }
 
 #[test]
+fn pruning_keeps_what_an_image_can_be_fetched_by() {
+    let Some(registry) = registry(RegistryOptions::default()) else { return };
+    let scene = app();
+    let pushed = format!("{}/app:1", registry.address());
+    scene.strake(&["tag", "app", &pushed]);
+    scene.strake(&["push", &pushed]);
+    // Known by manifest and configuration alone: a label needs no layer.
+    let elsewhere = Sandbox::new(crate::STRAKE).unwrap();
+    let strake = |words: &[&str]| elsewhere.strake(words).succeed().unwrap();
+    elsewhere.write("c/Dockerfile", format!("FROM {pushed}\nLABEL a=b\n")).unwrap();
+    strake(&["build", "-t", "labelled", "c"]);
+    strake(&["prune", "--all", "--force"]);
+    assert_eq!(strake(&["run", "--network=none", "labelled"]).stdout, "from a file\n");
+}
+
+#[test]
 fn what_the_registry_has_is_mounted_and_what_is_here_is_not_fetched() {
     let Some(registry) = registry(RegistryOptions::default()) else { return };
     let scene = app();
