@@ -397,7 +397,7 @@ impl<'a> Expander<'a> {
     }
 
     fn note_unset(&mut self, name: &str, value: Option<&str>) {
-        if value.is_none() && !self.env.is_unknown(name) {
+        if value.is_none() {
             self.unset.insert(name.to_owned());
         }
     }
