@@ -1,6 +1,8 @@
 //! The scheduler on graphs made at random, with an executor that only notes what it was asked to do. The store is
 //! real; the containers are not, because what is tested is who runs when, and how often.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
@@ -174,6 +176,7 @@ fn plans() -> impl Strategy<Value = Plan> {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "whether tests may be left out is said to the test run")]
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     let required = std::env::var_os("STRAKE_TEST_REQUIRE_ALL").is_some();
