@@ -1,6 +1,8 @@
 //! Documents and their links.
 
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use std::collections::BTreeSet;
+
+use rusqlite::{CachedStatement, OptionalExtension, Row, Transaction, params};
 use strake_oci::Digest;
 
 use super::{Index, WriteError};
@@ -112,20 +114,16 @@ impl Index {
     /// keeps them. Answers for each whether it is (still) there: one that is not must be treated as never found.
     ///
     /// What was only [read](Index::get) may be collected at any time; what was touched stays as long as this
-    /// process has the store open.
+    /// process has the store open. That holds for the layers, blobs and documents it links even when another process
+    /// replaces or deletes the document meanwhile.
     ///
     /// # Errors
     /// When the index cannot be written.
     pub fn touch_many(&self, documents: &[(&str, &str)]) -> Result<Vec<bool>, StoreError> {
         let now = now_ns();
         self.write("mark documents as used", |transaction, sequence| {
-            let query = "UPDATE document SET used_ns = max(used_ns, ?3), used_seq = ?4
-                         WHERE kind = ?1 AND key = ?2";
-            let mut statement = transaction.prepare_cached(query)?;
-            documents
-                .iter()
-                .map(|(kind, key)| Ok(statement.execute(params![kind, key, now, sequence])? > 0))
-                .collect()
+            let mut marker = Marker::new(transaction, now, sequence)?;
+            documents.iter().map(|(kind, key)| marker.mark(kind, key)).collect()
         })
     }
 
@@ -173,6 +171,69 @@ impl Index {
             }
             Ok(entries)
         })
+    }
+}
+
+/// Marks documents and what they stand on. Each thing is marked by itself: a document may be replaced or deleted by
+/// another process a moment later, and what it linked must stay all the same.
+struct Marker<'a> {
+    document: CachedStatement<'a>,
+    links: CachedStatement<'a>,
+    layer: CachedStatement<'a>,
+    blob: CachedStatement<'a>,
+    now: i64,
+    sequence: i64,
+    /// Documents already marked: links may form circles.
+    seen: BTreeSet<i64>,
+}
+
+impl<'a> Marker<'a> {
+    fn new(transaction: &'a Transaction<'_>, now: i64, sequence: i64) -> rusqlite::Result<Self> {
+        Ok(Self {
+            document: transaction.prepare_cached(
+                "UPDATE document SET used_ns = max(used_ns, ?3), used_seq = ?4
+                 WHERE kind = ?1 AND key = ?2 RETURNING id",
+            )?,
+            links: transaction.prepare_cached("SELECT type, target FROM link WHERE document = ?1")?,
+            layer: transaction
+                .prepare_cached("UPDATE layer SET used_ns = max(used_ns, ?2), used_seq = ?3 WHERE id = ?1")?,
+            blob: transaction.prepare_cached(
+                "UPDATE blob SET used_ns = max(used_ns, ?2), used_seq = ?3 WHERE digest = ?1",
+            )?,
+            now,
+            sequence,
+            seen: BTreeSet::new(),
+        })
+    }
+
+    /// Marks a document with all below it; answers whether it is there.
+    fn mark(&mut self, kind: &str, key: &str) -> Result<bool, WriteError> {
+        let Some(id) = self.mark_document(kind, key)? else { return Ok(false) };
+        let mut pending = vec![id];
+        while let Some(id) = pending.pop() {
+            if !self.seen.insert(id) {
+                continue;
+            }
+            let rows = self.links.query_map([id], |row| row.try_into())?;
+            let rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
+            for link in rows.iter().filter_map(|(code, target)| Link::decode(*code, target)) {
+                match link {
+                    Link::Layer(layer) => {
+                        self.layer.execute(params![layer.as_str(), self.now, self.sequence])?;
+                    }
+                    Link::Blob(digest) => {
+                        self.blob.execute(params![digest.as_bytes(), self.now, self.sequence])?;
+                    }
+                    Link::Document { kind, key } => pending.extend(self.mark_document(&kind, &key)?),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn mark_document(&mut self, kind: &str, key: &str) -> rusqlite::Result<Option<i64>> {
+        let parameters = params![kind, key, self.now, self.sequence];
+        self.document.query_row(parameters, |row| row.get(0)).optional()
     }
 }
 

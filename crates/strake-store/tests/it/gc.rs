@@ -92,3 +92,27 @@ fn what_a_living_process_touched_stays_and_what_it_only_read_may_go() {
     assert_eq!(other.index().touch_many(&[("record", "a")]).unwrap(), [false], "told that it is gone");
     drop(other);
 }
+
+#[test]
+fn what_a_touched_document_stood_on_stays_when_another_process_replaces_the_document() {
+    let (fixture, layers, blob) = filled();
+    let index = fixture.store.index();
+    let to_a = Link::Document { kind: "record".into(), key: "a".into() };
+    let back = Link::Document { kind: "record".into(), key: "b".into() };
+    index.put("record", "b", b"", &[Link::Layer(layers[1].clone()), to_a]).unwrap();
+    index.put("record", "a", b"", &[Link::Layer(layers[0].clone()), Link::Blob(blob), back]).unwrap();
+    let root = fixture.store.root().to_owned();
+    drop(fixture.store);
+    let running = Store::open(&root, &StoreOptions::default()).unwrap();
+    let other = Store::open(&root, &StoreOptions::default()).unwrap();
+    assert_eq!(running.index().touch_many(&[("record", "b")]).unwrap(), [true]);
+
+    // The same step built again without the cache, and its image removed.
+    other.index().put("record", "b", b"new", &[]).unwrap();
+    assert!(other.index().delete("record", "a").unwrap());
+    let report = prune(&other, &PrunePolicy { all: true, ..PrunePolicy::default() }).unwrap();
+    assert!(running.layer_dir(&layers[0]).exists(), "below the document that was linked: {report:?}");
+    assert!(running.layer_dir(&layers[1]).exists(), "{report:?}");
+    assert!(running.blobs().has(&blob).unwrap(), "{report:?}");
+    assert!(!running.layer_dir(&layers[2]).exists(), "nobody touched this one");
+}
