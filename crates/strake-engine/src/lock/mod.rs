@@ -4,9 +4,8 @@
 //! without locks costs a step built twice, never a wrong result.
 //!
 //! One lock is one file, `locks/<signature>`, held by `flock(2)` and saying inside who holds it. The kernel lets go
-//! when the holder dies, however it dies. A lock file is never removed while anybody might be waiting for it:
-//! collection removes it only while holding it, and whoever acquires looks whether the file it locked is still the
-//! one the name stands for.
+//! when the holder dies, however it dies. Nothing removes lock files yet. Whoever does must hold the lock meanwhile:
+//! whoever acquires looks whether the file it locked is still the one the name stands for.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};

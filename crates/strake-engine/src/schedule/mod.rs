@@ -12,8 +12,10 @@
 //!                                          └── wants slot ──┘ looks again when it has the lock
 //! ```
 //!
-//! The slot of a step that waits for another process is free for others, so waiting never blocks work. A lock is held
-//! only by a step that runs or is about to, and a running step waits for nobody: there is no cycle to deadlock on.
+//! The slot of a step that waits for another process to build it is free for others, so that waiting never blocks
+//! work. A step's lock is held only by a step that runs or is about to. A running step may still wait for cache mounts
+//! that it wants for itself, in the order of their names and with its slot, and for layers, from the bottom up; who
+//! holds those waits for no step. So there is no cycle to deadlock on.
 //!
 //! The first failure stops new work; steps that run are left to finish, so that what they made is kept. Cancelling
 //! kills them.
