@@ -23,6 +23,7 @@ use super::{Build, Inputs, Miss, file_error};
 use crate::build_context::{SourceTree, shown};
 use crate::clock::now_ns;
 use crate::error::StepError;
+use crate::event::Event;
 use crate::request::BuildRequest;
 use crate::signature::Signature;
 
@@ -283,6 +284,8 @@ impl Build<'_> {
             flavour: store.flavour(),
         };
         let copied = copy(op, &planned.plan, &target)?;
+        let label = &self.request.graph.step(id).label;
+        copied.notes.iter().for_each(|note| self.event(Event::Warning(format!("{label}: {note}"))));
         self.put_listing(miss.signature, &planned.listing, &copied.files)?;
         Ok(active)
     }

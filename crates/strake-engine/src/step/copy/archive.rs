@@ -30,6 +30,8 @@ pub(super) struct Unpacked {
     pub(super) tree: SourceTree,
     /// Directories that the archive has files in but does not name.
     pub(super) implicit: HashSet<Vec<u8>>,
+    /// What was left out of it, and why.
+    pub(super) notes: Vec<String>,
 }
 
 /// Unpacks every archive among the files that the sources name themselves.
@@ -91,7 +93,7 @@ fn unpack(
         RootDir::open(&directory).map_err(CopyError::io("open what was unpacked from", &entry.path))?;
     let tree = SourceTree::of_stage_root(root, &[Glob::literal(b"")])?;
     let implicit = applied.implicit_dirs.into_iter().map(|path| path.into_os_string().into_vec()).collect();
-    Ok(Some(Unpacked { place, tree, implicit }))
+    Ok(Some(Unpacked { place, tree, implicit, notes: applied.notes }))
 }
 
 /// What is unpacked must be what the signature was made of. The file was hashed when its tree was scanned, and unlike a

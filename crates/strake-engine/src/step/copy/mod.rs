@@ -75,6 +75,8 @@ pub struct Copied {
     pub bytes: u64,
     /// Files that were hard-linked from the earlier layer.
     pub linked: u64,
+    /// What the user should know: what was left out, and why.
+    pub notes: Vec<String>,
 }
 
 /// Why a copy is not possible.
@@ -151,5 +153,7 @@ pub fn copy(op: &CopyOp, plan: &CopyPlan, target: &CopyTarget<'_>) -> Result<Cop
     let archives = if op.unpack { archive::unpack_all(plan, target)? } else { Vec::new() };
     let mut layout = Layout::new(target.below, owner, op.chmod.as_ref());
     plan.place(op, &archives, &mut layout)?;
-    write_layer(&layout, target.upper, target.below, target.previous)
+    let mut copied = write_layer(&layout, target.upper, target.below, target.previous)?;
+    copied.notes.extend(plan.notes.iter().chain(archives.iter().flat_map(|archive| &archive.notes)).cloned());
+    Ok(copied)
 }

@@ -22,6 +22,8 @@ const INLINE_MODE: u32 = 0o644;
 #[derive(Debug, Clone)]
 pub struct CopyPlan {
     pub(super) sources: Vec<Source>,
+    /// What the user should know of it: that nothing at all is copied.
+    pub(super) notes: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ impl CopyPlan {
     /// Finds what the sources select. `trees` has the scanned tree of each step that a source names.
     ///
     /// # Errors
-    /// When a source without wildcards selects nothing, or all sources together do.
+    /// When a source without wildcards selects nothing.
     ///
     /// # Panics
     /// When a step's tree is missing.
@@ -57,8 +59,7 @@ impl CopyPlan {
         sources: &[CopySource],
         trees: &BTreeMap<StepId, Arc<SourceTree>>,
     ) -> Result<Self, CopyError> {
-        let mut plan = Self { sources: Vec::with_capacity(sources.len()) };
-        let mut empty = None;
+        let mut plan = Self { sources: Vec::with_capacity(sources.len()), notes: Vec::new() };
         for source in sources {
             let (from, pattern) = match source {
                 CopySource::Path { from, pattern } => (*from, pattern),
@@ -75,16 +76,15 @@ impl CopyPlan {
                 if glob.as_literal().is_some() {
                     return Err(error);
                 }
-                empty.get_or_insert(error);
+                // `COPY package.json lock* ./` works without the second, and so does `COPY lock* ./`.
+                plan.notes.push(error.to_string());
             }
             plan.sources.push(Source::Files { from, tree: Arc::clone(tree), found });
         }
-        // `COPY package.json lock* ./` works without the second; nothing at all is a mistake.
-        let selects = |source: &Source| !matches!(source, Source::Files { found, .. } if found.is_empty());
-        match empty {
-            Some(error) if !plan.sources.iter().any(selects) => Err(error),
-            _ => Ok(plan),
+        if plan.matches() > 0 {
+            plan.notes.clear();
         }
+        Ok(plan)
     }
 
     /// Sees to it that all selected files have digests; see [`SourceTree::digest_files`]. `caches` has what the

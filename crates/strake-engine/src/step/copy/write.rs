@@ -63,7 +63,7 @@ pub(crate) fn write_layer(
     }
     let entries = layout.dirs.iter().map(|dir| 1 + dir.leaves.len() as u64).sum();
     let bytes = written.bytes + linked_names.bytes;
-    Ok(Copied { files: layer_files(layout), entries, bytes, linked: written.linked })
+    Ok(Copied { files: layer_files(layout), entries, bytes, linked: written.linked, notes: Vec::new() })
 }
 
 /// A name in a directory and what it is to be.
