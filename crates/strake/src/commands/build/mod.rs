@@ -35,9 +35,6 @@ fn build_in(session: &Session, args: &BuildArgs) -> Result<(), Failure> {
     }
     let parsed = dockerfile::parse(&inputs.dockerfile);
     let text = inputs.source(parsed.text());
-    if parsed.has_errors() {
-        return Err(report::invalid(&text, parsed.diagnostics()));
-    }
     let contexts = contexts(args, &inputs)?;
     let options =
         plan::options(session, args, contexts.keys().filter(|name| !name.is_empty()).cloned().collect());
