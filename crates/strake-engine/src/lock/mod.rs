@@ -4,8 +4,12 @@
 //! without locks costs a step built twice, never a wrong result.
 //!
 //! One lock is one file, `locks/<signature>`, held by `flock(2)` and saying inside who holds it. The kernel lets go
-//! when the holder dies, however it dies. Nothing removes lock files yet. Whoever does must hold the lock meanwhile:
-//! whoever acquires looks whether the file it locked is still the one the name stands for.
+//! when the holder dies, however it dies. A lock file is never removed while anybody holds it: collection
+//! (`strake_store::gc`) removes it only while holding it alone, and whoever acquires looks whether the file it locked
+//! is still the one the name stands for.
+//!
+//! A cache mount is guarded by `locks/cache-<hex>`, which steps that share the mount hold together. Everybody who
+//! takes a lock writes into it, so the time of that file says when the mount was last used.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -59,6 +63,21 @@ impl FileLocks {
 
     /// Takes the lock if it is free. `me` is what others will read while they wait.
     pub(crate) fn try_acquire(&self, name: &str, me: &Holder) -> Result<Attempt, LockError> {
+        self.attempt(name, me, File::try_lock)
+    }
+
+    /// Takes the lock together with others who share it, if nobody has it alone. Who waits to have it alone reads of
+    /// the last who came.
+    pub(crate) fn try_share(&self, name: &str, me: &Holder) -> Result<Attempt, LockError> {
+        self.attempt(name, me, File::try_lock_shared)
+    }
+
+    fn attempt(
+        &self,
+        name: &str,
+        me: &Holder,
+        try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Attempt, LockError> {
         let path = self.directory.join(name);
         let failed = |source| LockError { path: path.clone(), source };
         loop {
@@ -69,7 +88,7 @@ impl FileLocks {
                 .truncate(false)
                 .open(&path)
                 .map_err(failed)?;
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) if is_current(&file, &path) => {
                     write_holder(&mut file, me).map_err(failed)?;
                     return Ok(Attempt::Held(Lease { _file: file }));
@@ -135,6 +154,24 @@ mod tests {
         assert!(matches!(locks.try_acquire("b", &me(2)).unwrap(), Attempt::Held(_)));
         drop(held);
         assert!(matches!(locks.try_acquire("a", &me(2)).unwrap(), Attempt::Held(_)));
+    }
+
+    #[test]
+    fn those_who_share_keep_out_who_wants_it_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = FileLocks::new(directory.path().to_owned());
+        let first = locks.try_share("a", &me(1)).unwrap();
+        let second = locks.try_share("a", &me(2)).unwrap();
+        assert!(matches!((&first, &second), (Attempt::Held(_), Attempt::Held(_))));
+        drop(first);
+        match locks.try_acquire("a", &me(3)).unwrap() {
+            Attempt::Busy(holder) => assert_eq!(holder, Some(me(2))),
+            Attempt::Held(_) => panic!("held alone while it is shared"),
+        }
+        drop(second);
+        let alone = locks.try_acquire("a", &me(3)).unwrap();
+        assert!(matches!(alone, Attempt::Held(_)));
+        assert!(matches!(locks.try_share("a", &me(4)).unwrap(), Attempt::Busy(_)));
     }
 
     #[test]

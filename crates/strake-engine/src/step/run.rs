@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -230,19 +230,23 @@ impl Build<'_> {
         Ok(strake_exec::MountKind::Layers { lowers, user_xattr, source, scratch })
     }
 
-    /// Waits for all caches that a step wants for itself, in the order of their names: so two steps that want the same
-    /// two never wait for each other, and a step that mounts one of them twice does not wait for itself.
+    /// Waits for all caches that a step wants for itself or shares with others, in the order of their names: so two
+    /// steps that want the same two never wait for each other, and a step that mounts one of them twice does not wait
+    /// for itself. A collection takes away no cache that a step has, shared or not.
     fn lock_caches(&self, step: StepId, op: &RunOp) -> Result<Vec<Lease>, StepError> {
-        let locked = |mount: &Mount| match &mount.kind {
-            MountKind::Cache { id, sharing: Sharing::Locked, .. } => Some(cache_name(id, 0)),
-            _ => None,
-        };
-        let names: BTreeSet<Digest> = op.mounts.iter().filter_map(locked).collect();
-        names.iter().map(|name| self.wait_for_cache(step, name)).collect()
+        let mut is_alone: BTreeMap<Digest, bool> = BTreeMap::new();
+        for mount in &op.mounts {
+            if let MountKind::Cache { id, sharing: sharing @ (Sharing::Shared | Sharing::Locked), .. } =
+                &mount.kind
+            {
+                *is_alone.entry(cache_name(id, 0)).or_default() |= *sharing == Sharing::Locked;
+            }
+        }
+        is_alone.iter().map(|(name, is_alone)| self.wait_for_cache(step, name, *is_alone)).collect()
     }
 
-    /// Finds the directory of a cache mount by the name it has in the store; a private one is locked here, a locked
-    /// one is already.
+    /// Finds the directory of a cache mount by the name it has in the store; a private one is locked here, the others
+    /// are already.
     fn cache_mount(
         &self,
         step: StepId,
@@ -255,7 +259,7 @@ impl Build<'_> {
             let name = cache_name(id, number);
             match sharing {
                 Sharing::Shared | Sharing::Locked => {}
-                Sharing::Private => match self.try_cache(step, &name)? {
+                Sharing::Private => match self.locks.try_acquire(&cache_lock(&name), &self.holder(step))? {
                     Attempt::Held(lease) => mounts.leases.push(lease),
                     Attempt::Busy(_) => continue,
                 },
@@ -265,14 +269,14 @@ impl Build<'_> {
         unreachable!("the siblings do not end")
     }
 
-    fn try_cache(&self, step: StepId, name: &Digest) -> Result<Attempt, StepError> {
-        Ok(self.locks.try_acquire(&format!("cache-{}", name.hex()), &self.holder(step))?)
-    }
-
-    fn wait_for_cache(&self, step: StepId, name: &Digest) -> Result<Lease, StepError> {
+    fn wait_for_cache(&self, step: StepId, name: &Digest, is_alone: bool) -> Result<Lease, StepError> {
         let mut told = false;
+        let lock = cache_lock(name);
         for attempt in 0.. {
-            match self.try_cache(step, name)? {
+            let me = self.holder(step);
+            let tried =
+                if is_alone { self.locks.try_acquire(&lock, &me) } else { self.locks.try_share(&lock, &me) };
+            match tried? {
                 Attempt::Held(lease) => return Ok(lease),
                 Attempt::Busy(Some(holder)) if !told && holder.pid != std::process::id() => {
                     told = true;
@@ -292,6 +296,11 @@ impl Build<'_> {
 /// What the `number`th directory of a cache is called in the store.
 fn cache_name(id: &str, number: u32) -> Digest {
     Digest::of(format!("{id}\n{number}").as_bytes())
+}
+
+/// The lock that guards a cache directory; [`strake_store::Store::cache_mount_dir`] says so too.
+fn cache_lock(name: &Digest) -> String {
+    format!("cache-{}", name.hex())
 }
 
 fn rootfs(mount: SnapshotMount) -> Rootfs {
