@@ -13,6 +13,7 @@ use std::path::Path;
 use rusqlite::Transaction;
 use strake_oci::Digest;
 
+use crate::expire::Expiry;
 use crate::index::Link;
 use crate::{LayerId, Store, StoreError, lease};
 
@@ -29,6 +30,10 @@ pub struct Usage {
     pub cache_mounts: u64,
     /// Bytes of logs.
     pub logs: u64,
+    /// Bytes of remembered file digests.
+    pub stat_caches: u64,
+    /// Bytes of lock files.
+    pub locks: u64,
     /// Bytes that are discarded but not yet removed.
     pub trash: u64,
 }
@@ -51,9 +56,10 @@ pub struct ItemUsage<T> {
 pub struct PrunePolicy {
     /// Kinds of documents that are kept always, with all they link.
     pub root_kinds: Vec<String>,
-    /// Remove every other document.
+    /// Remove every other document, and all cache mounts, logs and remembered digests that nobody uses.
     pub all: bool,
-    /// Remove documents last used before this time, in nanoseconds since 1970.
+    /// Remove documents, cache mounts, logs and remembered digests last used before this time, in nanoseconds since
+    /// 1970.
     pub keep_newer_than: Option<i64>,
     /// Remove the least recently used documents until layers and blobs take no more bytes than this.
     pub keep_bytes: Option<u64>,
@@ -75,6 +81,14 @@ pub enum Item {
     Layer(LayerId),
     /// A blob.
     Blob(Digest),
+    /// A cache mount.
+    CacheMount(Digest),
+    /// The output of a step, by the name of its file.
+    Log(String),
+    /// Remembered digests of the files of a directory, by the name of their file.
+    StatCache(String),
+    /// A lock that nobody holds, by the name of its file.
+    Lock(String),
 }
 
 /// Why something was kept or removed.
@@ -120,7 +134,7 @@ pub struct Report {
     pub removed: Vec<(Item, u64, Reason)>,
     /// What was kept, with its bytes and the reason.
     pub kept: Vec<(Item, u64, Reason)>,
-    /// Bytes of the layers and blobs that were removed.
+    /// Bytes on disk of all that was removed.
     pub freed_bytes: u64,
 }
 
@@ -135,6 +149,8 @@ pub fn usage(store: &Store) -> Result<Usage, StoreError> {
     let mut usage = Usage {
         cache_mounts: disk_usage(&store.root().join("caches")),
         logs: disk_usage(&store.log_dir()),
+        stat_caches: disk_usage(&store.root().join("stat")),
+        locks: disk_usage(&store.lock_dir()),
         trash: disk_usage(&store.root().join("trash")),
         ..Usage::default()
     };
@@ -164,7 +180,7 @@ pub fn usage(store: &Store) -> Result<Usage, StoreError> {
 pub fn prune(store: &Store, policy: &PrunePolicy) -> Result<Report, StoreError> {
     measure_layers(store)?;
     let root = store.root().to_owned();
-    let report = store.index().write("decide what to remove", |transaction, _| {
+    let mut report = store.index().write("decide what to remove", |transaction, _| {
         let in_use_since = lease::live(&root)?.oldest;
         let inventory = Inventory::load(transaction)?;
         let report = Decision::new(&inventory, policy, in_use_since).report();
@@ -184,6 +200,16 @@ pub fn prune(store: &Store, policy: &PrunePolicy) -> Result<Report, StoreError> 
             |blob| shared.discard(&shared.blob_path(blob)),
         )?;
     }
+    // What no record names is decided on by itself, without keeping anybody from the index.
+    let (before_ns, reason) = match (policy.all, policy.keep_newer_than) {
+        (true, _) => (i64::MAX, Reason::NotARoot),
+        (false, Some(time)) => (time, Reason::Old),
+        (false, None) => (i64::MIN, Reason::Old),
+    };
+    let beside = Expiry::prune(store.shared(), before_ns, reason, policy.dry_run).report;
+    report.removed.extend(beside.removed);
+    report.kept.extend(beside.kept);
+    report.freed_bytes += beside.freed_bytes;
     Ok(report)
 }
 
@@ -494,6 +520,8 @@ fn forget(transaction: &Transaction<'_>, inventory: &Inventory, report: &Report)
             Item::Blob(blob) => {
                 transaction.execute("DELETE FROM blob WHERE digest = ?1", [blob.as_bytes()])?;
             }
+            // No record names these: see module `expire`.
+            Item::CacheMount(_) | Item::Log(_) | Item::StatCache(_) | Item::Lock(_) => {}
         }
     }
     Ok(())
@@ -508,7 +536,7 @@ fn measure_layers(store: &Store) -> Result<(), StoreError> {
 }
 
 /// Bytes on disk below a directory; files with several names count once. What cannot be read counts nothing.
-fn disk_usage(directory: &Path) -> u64 {
+pub(crate) fn disk_usage(directory: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let mut seen = BTreeSet::new();
     let mut pending = vec![directory.to_owned()];

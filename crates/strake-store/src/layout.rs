@@ -12,7 +12,7 @@
 //!   trash/<n>              renamed out of the way; removed by a sweep
 //!   leases/<lease>         one file per process that has the store open, locked while it lives
 //!   caches/<hex>           cache mounts            stat/<hex>  remembered file digests (module `index`)
-//!   locks/                 never deleted            logs/       output of steps
+//!   locks/                 one file per lock        logs/       output of steps       (module `expire`)
 //!   empty/                 an empty directory, lower layer of mounts that need one
 //! ```
 //!
@@ -224,7 +224,8 @@ impl Store {
         Prepared::directory(&self.0.shared, below)
     }
 
-    /// Where lock files are kept; they are never deleted.
+    /// Where lock files are kept. One is deleted only by who holds it alone, so whoever locks one must look whether it
+    /// is still the file that its name stands for.
     pub fn lock_dir(&self) -> PathBuf {
         self.root().join("locks")
     }
@@ -234,7 +235,9 @@ impl Store {
         self.root().join("logs")
     }
 
-    /// The directory of a cache mount; the caller creates it.
+    /// The directory of a cache mount; the caller creates it. While it is used, the lock file `cache-<hex>` in
+    /// [`Store::lock_dir`] must be held, shared or alone, and written or touched at the beginning: its time says when
+    /// the mount was last used.
     pub fn cache_mount_dir(&self, id: &Digest) -> PathBuf {
         self.root().join("caches").join(id.hex())
     }

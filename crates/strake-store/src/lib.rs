@@ -8,6 +8,7 @@ mod blob;
 mod clock;
 pub mod compress;
 mod error;
+mod expire;
 pub mod gc;
 mod index;
 mod layer;

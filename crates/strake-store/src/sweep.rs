@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use strake_oci::Digest;
 
+use crate::expire::Expiry;
 use crate::layout::Shared;
 use crate::lease::{self, LiveLeases};
 use crate::recover::names_in;
@@ -18,12 +19,15 @@ pub struct SweepReport {
     pub discarded: usize,
     /// Left-overs of processes that were killed.
     pub abandoned: usize,
+    /// Logs, remembered digests and lock files that nobody asked for in a long time.
+    pub expired: usize,
     /// Layers and blobs now known to be on the disk for good.
     pub synced: usize,
 }
 
 impl Store {
-    /// Deletes what was discarded or left behind by killed processes, and makes durable what was written.
+    /// Deletes what was discarded or left behind by killed processes, logs and remembered digests that nobody asked
+    /// for in 30 days, remembered digests of directories that are gone, and makes durable what was written.
     ///
     /// Slow by nature: meant for a process of its own at low priority, or for the end of a long command. Without it
     /// a store works, but loses after a reboot what was never synced. When another process sweeps already, nothing
@@ -43,10 +47,11 @@ impl Store {
         let shared = self.shared();
         // What gives space back comes first: on a full disk nothing can be recorded.
         let abandoned = discard_abandoned(shared)? + discard_unrecorded(shared)?;
+        let expired = Expiry::sweep(shared);
         let discarded = empty_trash(shared)?;
         let synced = sync(shared)?;
         shared.index.checkpoint()?;
-        Ok(SweepReport { discarded, abandoned, synced })
+        Ok(SweepReport { discarded, abandoned, expired, synced })
     }
 
     /// Whether [`Store::sweep`] has something worth doing. Takes microseconds.

@@ -24,6 +24,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 pub use documents::{Document, DocumentEntry, Link, NewDocument};
 pub(crate) use layers::LayerRow;
 pub(crate) use recover::Recovery;
+pub(crate) use stat_cache::directory_of_stat_cache;
 pub use stat_cache::{FileStat, StatCache};
 
 use crate::StoreError;

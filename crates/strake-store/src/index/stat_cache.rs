@@ -1,20 +1,31 @@
 //! Digests of files, remembered by what can be known of a file without reading it.
 //!
 //! One file per directory tree, read and written whole: 20,000 rows in a database would take longer to read than
-//! to check. A damaged file is as good as none. The format is fixed-size records sorted by path, then the paths,
-//! then a BLAKE3 digest of all before it.
+//! to check. A damaged file is as good as none. The format is the name of the directory, fixed-size records sorted by
+//! path, the paths, and a BLAKE3 digest of all before it. What lies in the store's own `tmp` is not remembered: it is
+//! never seen again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use strake_oci::Digest;
 
 use super::Index;
 use crate::StoreError;
+use crate::clock::now_ns;
 
-const MAGIC: &[u8; 8] = b"strkst1\n";
+const MAGIC: &[u8; 8] = b"strkst2\n";
 const RECORD: usize = 80;
 const CHECK: usize = 32;
+/// The magic bytes, the number of records, the length of the directory's name. The name follows.
+const HEADER: usize = 24;
+/// No name of a directory is longer.
+const MAX_ROOT_KEY: usize = 1 << 16;
+/// How old a file may grow before its use is noted in its time.
+const USED_GRAIN: Duration = Duration::from_secs(86_400);
 
 /// Two changes closer together than this may carry the same time: the kernel's clock ticks at 100 Hz or faster.
 const GRAIN_NS: i64 = 20_000_000;
@@ -42,6 +53,8 @@ pub struct FileStat {
 #[derive(Debug, Clone, Default)]
 pub struct StatCache {
     loaded: Vec<u8>,
+    /// Where in `loaded` the records begin.
+    records_at: usize,
     count: usize,
     added: BTreeMap<Box<[u8]>, (FileStat, [u8; 32])>,
 }
@@ -90,7 +103,7 @@ impl StatCache {
     }
 
     fn record(&self, at: usize) -> &[u8] {
-        let start = MAGIC.len() + 8 + at * RECORD;
+        let start = self.records_at + at * RECORD;
         &self.loaded[start..start + RECORD]
     }
 
@@ -123,13 +136,15 @@ impl StatCache {
         all
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, root_key: &str) -> Vec<u8> {
         let all = self.merged();
-        let mut paths_at = MAGIC.len() + 8 + all.len() * RECORD;
+        let mut paths_at = HEADER + root_key.len() + all.len() * RECORD;
         let total: usize = all.keys().map(|path| path.len()).sum();
         let mut bytes = Vec::with_capacity(paths_at + total + CHECK);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&(all.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&(root_key.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(root_key.as_bytes());
         for (path, (stat, digest)) in &all {
             bytes.extend_from_slice(&u32_of(paths_at).to_le_bytes());
             bytes.extend_from_slice(&u32_of(path.len()).to_le_bytes());
@@ -155,10 +170,13 @@ impl StatCache {
             return None;
         }
         bytes.truncate(content);
-        let count = bytes.get(MAGIC.len()..MAGIC.len() + 8)?.try_into().ok()?;
-        let count = usize::try_from(u64::from_le_bytes(count)).ok()?;
-        let records = count.checked_mul(RECORD)?.checked_add(MAGIC.len() + 8)?;
-        (records <= content).then_some(Self { loaded: bytes, count, added: BTreeMap::new() })
+        if content < HEADER {
+            return None;
+        }
+        let count = usize::try_from(u64_at(&bytes, 8)).ok()?;
+        let records_at = usize::try_from(u64_at(&bytes, 16)).ok()?.checked_add(HEADER)?;
+        let records_end = count.checked_mul(RECORD)?.checked_add(records_at)?;
+        (records_end <= content).then_some(Self { loaded: bytes, records_at, count, added: BTreeMap::new() })
     }
 }
 
@@ -166,21 +184,28 @@ impl Index {
     /// What was remembered of the files below a directory; empty when nothing was.
     /// `root_key` is any text that names the directory.
     pub fn stat_cache(&self, root_key: &str) -> StatCache {
-        let read = std::fs::read(self.stat_cache_path(root_key)).ok();
-        read.and_then(StatCache::parse).unwrap_or_default()
+        let path = self.stat_cache_path(root_key);
+        let Ok(bytes) = std::fs::read(&path) else { return StatCache::default() };
+        note_use(&path);
+        StatCache::parse(bytes).unwrap_or_default()
     }
 
-    /// Remembers what is known of the files below a directory.
+    /// Remembers what is known of the files below a directory. Of one in the store's own `tmp` nothing is kept.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn save_stat_cache(&self, root_key: &str, cache: &StatCache) -> Result<(), StoreError> {
+        let own = self.stat_dir.with_file_name("tmp");
+        if Path::new(root_key).starts_with(own) || root_key.len() > MAX_ROOT_KEY {
+            return Ok(());
+        }
         let path = self.stat_cache_path(root_key);
         let name = crate::layout::random_name().map_err(StoreError::io("name", &path))?;
         let aside = path.with_extension(name);
-        let written = std::fs::write(&aside, cache.encode()).and_then(|()| std::fs::rename(&aside, &path));
+        let written =
+            std::fs::write(&aside, cache.encode(root_key)).and_then(|()| std::fs::rename(&aside, &path));
         written.map_err(|error| {
-            // The next sweep removes it otherwise.
+            // A sweep removes it otherwise, a day later.
             let _ = std::fs::remove_file(&aside);
             StoreError::io("write", &path)(error)
         })
@@ -189,6 +214,34 @@ impl Index {
     fn stat_cache_path(&self, root_key: &str) -> PathBuf {
         self.stat_dir.join(Digest::of(root_key.as_bytes()).hex())
     }
+}
+
+/// Sets the time of the file, which tells a collection when it was last used, unless that was lately.
+fn note_use(path: &Path) {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(now_ns()).unwrap_or(0));
+    let Ok(file) = File::open(path) else { return };
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    if modified.is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age > USED_GRAIN)) {
+        // Without it the file goes earlier than it should, and is made anew.
+        let _ = file.set_modified(now);
+    }
+}
+
+/// The directory whose files a stat cache is about; nothing when the file is not one of this layout. The content is
+/// not checked.
+pub(crate) fn directory_of_stat_cache(mut file: impl Read) -> std::io::Result<Option<PathBuf>> {
+    let mut header = Vec::new();
+    file.by_ref().take(HEADER as u64).read_to_end(&mut header)?;
+    if header.len() < HEADER || !header.starts_with(MAGIC) {
+        return Ok(None);
+    }
+    let length = u64_at(&header, 16);
+    if length > MAX_ROOT_KEY as u64 {
+        return Ok(None);
+    }
+    let mut name = Vec::new();
+    file.take(length).read_to_end(&mut name)?;
+    Ok(String::from_utf8(name).ok().filter(|name| name.len() as u64 == length).map(PathBuf::from))
 }
 
 fn decode(record: &[u8]) -> (FileStat, [u8; 32]) {
@@ -229,7 +282,7 @@ mod tests {
         let mut cache = StatCache::default();
         cache.put(b"a/b", &stat(7, 1_000_000_001), [1; 32], 9_000_000_000);
         cache.put(b"a", &stat(8, 1_000_000_002), [2; 32], 9_000_000_000);
-        let cache = StatCache::parse(cache.encode()).unwrap();
+        let cache = StatCache::parse(cache.encode("/src")).unwrap();
         assert_eq!(cache.get(b"a/b", &stat(7, 1_000_000_001)), Some([1; 32]));
         assert_eq!(cache.get(b"a", &stat(8, 1_000_000_002)), Some([2; 32]));
         assert_eq!(cache.get(b"a/b", &stat(8, 1_000_000_001)), None);
@@ -250,7 +303,7 @@ mod tests {
     fn a_damaged_file_is_as_good_as_none() {
         let mut cache = StatCache::default();
         cache.put(b"a", &stat(7, 1), [1; 32], 9_000_000_000);
-        let bytes = cache.encode();
+        let bytes = cache.encode("/src");
         for at in 0..bytes.len() {
             let mut torn = bytes.clone();
             torn[at] ^= 1;

@@ -116,3 +116,155 @@ fn what_a_touched_document_stood_on_stays_when_another_process_replaces_the_docu
     assert!(running.blobs().has(&blob).unwrap(), "{report:?}");
     assert!(!running.layer_dir(&layers[2]).exists(), "nobody touched this one");
 }
+
+const HOUR_NS: i64 = 3_600_000_000_000;
+
+fn now() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
+/// A lock as a step takes it: with something written inside.
+fn lock(store: &Store, name: &str) -> std::fs::File {
+    let path = store.lock_dir().join(name);
+    std::fs::write(&path, "1\n2\nhere\nRUN true\n").unwrap();
+    std::fs::File::options().read(true).write(true).open(path).unwrap()
+}
+
+fn make_cache(store: &Store, name: &str) -> (Digest, std::path::PathBuf) {
+    let id = Digest::of(name.as_bytes());
+    let path = store.cache_mount_dir(&id);
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("f"), vec![1; 100_000]).unwrap();
+    (id, path)
+}
+
+fn age(path: &std::path::Path, days: u64) {
+    let time = now() - std::time::Duration::from_secs(days * 86_400);
+    std::fs::File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn reason(report: &strake_store::gc::Report, item: &Item) -> Option<Reason> {
+    let all = report.removed.iter().chain(&report.kept);
+    all.filter(|(found, ..)| found == item).map(|(.., reason)| *reason).next()
+}
+
+#[test]
+fn everything_beside_the_layers_goes_except_what_a_step_holds() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let (shared, shared_path) = make_cache(store, "shared");
+    let (free, free_path) = make_cache(store, "free");
+    let held = lock(store, &format!("cache-{}", shared.hex()));
+    held.lock_shared().unwrap();
+    drop(lock(store, &format!("cache-{}", free.hex())));
+    let (running, ended) = (Digest::of(b"running").hex(), Digest::of(b"ended").hex());
+    let step = lock(store, &running);
+    step.lock().unwrap();
+    drop(lock(store, &ended));
+    for name in [&running, &ended] {
+        std::fs::write(store.log_dir().join(format!("{name}.log")), "output").unwrap();
+    }
+    let source = fixture.folder.path().to_str().unwrap();
+    store.index().save_stat_cache(source, &strake_store::StatCache::default()).unwrap();
+
+    let policy = PrunePolicy { all: true, ..PrunePolicy::default() };
+    let before = usage(store).unwrap();
+    let dry = prune(store, &PrunePolicy { dry_run: true, ..policy.clone() }).unwrap();
+    assert_eq!(usage(store).unwrap().cache_mounts, before.cache_mounts);
+    let report = prune(store, &policy).unwrap();
+    assert_eq!((removed(&report), report.freed_bytes), (removed(&dry), dry.freed_bytes));
+    for item in [Item::CacheMount(free), Item::Log(format!("{ended}.log"))] {
+        assert_eq!(reason(&report, &item), Some(Reason::NotARoot), "{report:?}");
+        assert!(removed(&dry).contains(&item) && removed(&report).contains(&item));
+    }
+    for item in [Item::CacheMount(shared), Item::Log(format!("{running}.log"))] {
+        assert_eq!(reason(&report, &item), Some(Reason::InUse), "{report:?}");
+    }
+    assert!(shared_path.join("f").exists() && !free_path.exists());
+    assert!(store.log_dir().join(format!("{running}.log")).exists());
+    let mut locks: Vec<_> = std::fs::read_dir(store.lock_dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    locks.sort();
+    // The store's own are not those of steps.
+    locks.retain(|name| name != "repair" && name != "sweep");
+    let mut expected = [running, format!("cache-{}", shared.hex())];
+    expected.sort();
+    assert_eq!(locks, expected, "only those that are held");
+
+    // What was said to be given back is what is not counted any more.
+    let after = usage(store).unwrap();
+    let total =
+        |usage: &strake_store::gc::Usage| usage.cache_mounts + usage.logs + usage.stat_caches + usage.locks;
+    assert_eq!(total(&before) - total(&after), report.freed_bytes);
+    assert!(after.trash >= 100_000, "renamed, not removed under the lock");
+
+    drop((held, step));
+    prune(store, &policy).unwrap();
+    assert_eq!(total(&usage(store).unwrap()), 0);
+}
+
+#[test]
+fn a_cache_mount_is_as_old_as_its_last_use() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let (unused, unused_path) = make_cache(store, "unused");
+    let (used, used_path) = make_cache(store, "used");
+    for path in [&unused_path, &used_path] {
+        age(path, 20);
+    }
+    drop(lock(store, &format!("cache-{}", unused.hex())));
+    age(&store.lock_dir().join(format!("cache-{}", unused.hex())), 20);
+    // The directory itself did not change, but a step has just had it.
+    drop(lock(store, &format!("cache-{}", used.hex())));
+    let now = i64::try_from(now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    let policy = PrunePolicy { keep_newer_than: Some(now - HOUR_NS), ..PrunePolicy::default() };
+    let report = prune(store, &policy).unwrap();
+    assert_eq!(reason(&report, &Item::CacheMount(unused)), Some(Reason::Old));
+    assert_eq!(reason(&report, &Item::CacheMount(used)), Some(Reason::Recent));
+    assert!(used_path.exists() && !unused_path.exists());
+    // The time of its lock was not lost by that.
+    assert!(prune(store, &policy).unwrap().removed.is_empty() && used_path.exists());
+}
+
+#[test]
+fn a_sweep_forgets_what_nobody_will_ask_for() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    for (name, days) in [("old.log", 31), ("young.log", 29)] {
+        std::fs::write(store.log_dir().join(name), "output").unwrap();
+        age(&store.log_dir().join(name), days);
+    }
+    let stat = |key: &str| store.root().join("stat").join(Digest::of(key.as_bytes()).hex());
+    let source = |name: &str| {
+        let path = fixture.folder.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        let key = path.to_str().unwrap().to_owned();
+        store.index().save_stat_cache(&key, &strake_store::StatCache::default()).unwrap();
+        key
+    };
+    let [there, gone, old, read] = ["there", "gone", "old", "read"].map(source);
+    std::fs::remove_dir(&gone).unwrap();
+    age(&stat(&old), 31);
+    age(&stat(&read), 31);
+    store.index().stat_cache(&read);
+    let own = store.temp_dir().unwrap();
+    let own_key = own.path().to_str().unwrap();
+    store.index().save_stat_cache(own_key, &strake_store::StatCache::default()).unwrap();
+    assert!(!stat(own_key).exists(), "nobody will see this directory again");
+    let (_, cache) = make_cache(store, "cache");
+    age(&cache, 400);
+    let locks = ["old", "held", "young"].map(|name| Digest::of(name.as_bytes()).hex());
+    let files = locks.each_ref().map(|name| lock(store, name));
+    files[1].lock().unwrap();
+    for name in &locks[..2] {
+        age(&store.lock_dir().join(name), 2);
+    }
+
+    assert_eq!(store.sweep().unwrap().expired, 4);
+    assert!(!store.log_dir().join("old.log").exists() && store.log_dir().join("young.log").exists());
+    assert!(stat(&there).exists() && stat(&read).exists() && !stat(&gone).exists() && !stat(&old).exists());
+    assert!(cache.exists(), "only a prune takes these");
+    assert_eq!(locks.map(|name| store.lock_dir().join(name).exists()), [false, true, true]);
+}

@@ -30,13 +30,14 @@ pub(super) fn usage(args: &DuArgs, settings: Settings) -> Result<u8, Failure> {
         let layers: u64 = usage.layers.iter().map(|layer| layer.bytes).sum();
         let blobs: u64 = usage.blobs.iter().map(|blob| blob.bytes).sum();
         let unneeded = unneeded(&usage.layers) + unneeded(&usage.blobs);
-        let total = layers + blobs + usage.cache_mounts + usage.logs + usage.trash;
+        let total = layers + blobs + usage.cache_mounts + usage.logs + usage.stat_caches + usage.locks + usage.trash;
         if args.format == Format::Json {
             let documents: BTreeMap<_, _> =
                 usage.documents.iter().map(|(kind, (count, _))| (kind, count)).collect();
             output::json(&json!({
                 "root": session.store.root(), "total": total, "layers": layers, "blobs": blobs,
-                "cache_mounts": usage.cache_mounts, "logs": usage.logs, "trash": usage.trash, "unneeded": unneeded,
+                "cache_mounts": usage.cache_mounts, "logs": usage.logs,
+                "stat_caches": usage.stat_caches, "locks": usage.locks, "trash": usage.trash, "unneeded": unneeded,
                 "documents": documents,
             }))?;
             return Ok(0);
@@ -56,6 +57,8 @@ pub(super) fn usage(args: &DuArgs, settings: Settings) -> Result<u8, Failure> {
             row("blobs", usage.blobs.len(), blobs),
             vec!["cache mounts".to_owned(), "-".to_owned(), show::size(usage.cache_mounts)],
             vec!["logs".to_owned(), "-".to_owned(), show::size(usage.logs)],
+            vec!["stat caches".to_owned(), "-".to_owned(), show::size(usage.stat_caches)],
+            vec!["locks".to_owned(), "-".to_owned(), show::size(usage.locks)],
             vec!["trash".to_owned(), "-".to_owned(), show::size(usage.trash)],
         ];
         rows.push(vec!["total".to_owned(), "-".to_owned(), show::size(total)]);
@@ -131,6 +134,10 @@ fn explain(item: &Item, bytes: u64, reason: Reason) -> String {
         Item::Document { kind, key } => format!("{kind} {}", show::clean(key.as_bytes())),
         Item::Layer(layer) => format!("layer {layer}"),
         Item::Blob(digest) => format!("blob {digest}"),
+        Item::CacheMount(id) => format!("cache mount {}", id.hex()),
+        Item::Log(name) => format!("log {}", show::clean(name.as_bytes())),
+        Item::StatCache(name) => format!("stat cache {}", show::clean(name.as_bytes())),
+        Item::Lock(name) => format!("lock {}", show::clean(name.as_bytes())),
     };
     format!("remove {what} ({}): {reason}", show::size(bytes))
 }
