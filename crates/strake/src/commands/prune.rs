@@ -30,7 +30,8 @@ pub(super) fn usage(args: &DuArgs, settings: Settings) -> Result<u8, Failure> {
         let layers: u64 = usage.layers.iter().map(|layer| layer.bytes).sum();
         let blobs: u64 = usage.blobs.iter().map(|blob| blob.bytes).sum();
         let unneeded = unneeded(&usage.layers) + unneeded(&usage.blobs);
-        let total = layers + blobs + usage.cache_mounts + usage.logs + usage.stat_caches + usage.locks + usage.trash;
+        let total =
+            layers + blobs + usage.cache_mounts + usage.logs + usage.stat_caches + usage.locks + usage.trash;
         if args.format == Format::Json {
             let documents: BTreeMap<_, _> =
                 usage.documents.iter().map(|(kind, (count, _))| (kind, count)).collect();
