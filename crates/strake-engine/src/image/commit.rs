@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strake_oci::{DiffId, Hasher, ImageConfig, ImageId, Reference};
+use strake_oci::{ImageConfig, ImageId, Reference};
 use strake_store::{LayerId, StoreError};
 
 use super::error::ImageError;
@@ -138,10 +138,8 @@ fn compute(env: &Environment<'_>, layer: &LayerId, epoch: Option<i64>) -> Result
         return Err(ImageError::Canceled);
     }
     let directory = env.store.layer_dir(layer);
-    let mut hasher = Hasher::new();
     let source = TarSource { directory: directory.clone(), clamp: epoch };
-    let size = source.write(&mut hasher).map_err(ImageError::io("describe layer", &directory))?;
-    let diff_id = DiffId(hasher.finish());
+    let (diff_id, size) = source.digest().map_err(ImageError::io("describe layer", &directory))?;
     match epoch {
         None => env.store.index().set_layer_diff_id(layer, diff_id, size)?,
         Some(epoch) => record::put_clamped(env.store, layer, epoch, diff_id, size)?,

@@ -27,6 +27,27 @@ impl TarSource {
         let options = DiffOptions { clamp_mtime: self.clamp };
         diff(&self.directory, out, &options).map(|stats| stats.bytes).map_err(io::Error::other)
     }
+
+    /// The digest of the tar and its size in bytes. Reading files and hashing them take about the same time, so each
+    /// has a thread.
+    pub(crate) fn digest(&self) -> io::Result<(DiffId, u64)> {
+        let (sender, pieces) = sync_channel::<Vec<u8>>(QUEUE);
+        std::thread::scope(|scope| {
+            let hashing = scope.spawn(move || {
+                let mut hasher = Hasher::new();
+                pieces.iter().for_each(|piece| hasher.update(&piece));
+                hasher.finish()
+            });
+            let mut out = PieceWriter { sender, piece: Vec::new() };
+            let size = self.write(&mut out);
+            let flushed = out.flush();
+            // The hashing thread ends when nobody can send any more.
+            drop(out);
+            let digest = hashing.join().map_err(|_| io::Error::other("the hashing thread failed"))?;
+            flushed?;
+            Ok((DiffId(digest), size?))
+        })
+    }
 }
 
 /// What went through a stream.
@@ -137,6 +158,7 @@ struct PieceWriter {
 impl Write for PieceWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = bytes.len().min(PIECE - self.piece.len());
+        self.piece.reserve_exact(PIECE - self.piece.len());
         self.piece.extend_from_slice(&bytes[..count]);
         if self.piece.len() == PIECE {
             self.flush()?;
