@@ -272,7 +272,7 @@ impl Build<'_> {
             Some(planned) => planned,
             None => self.plan(&op.sources, inputs)?,
         };
-        let active = store.prepare_layer_on(base)?;
+        let mut active = store.prepare_layer_on(base)?;
         let below = if base.is_empty() { None } else { Some(store.open_view(base)?) };
         let scratch = store.temp_dir()?;
         let previous = self.previous_copy(id)?;
@@ -284,6 +284,9 @@ impl Build<'_> {
             flavour: store.flavour(),
         };
         let copied = copy(op, &planned.plan, &target)?;
+        if let Some(tar) = copied.tar {
+            active.set_tar(tar.diff_id, tar.size);
+        }
         let label = &self.request.graph.step(id).label;
         copied.notes.iter().for_each(|note| self.event(Event::Warning(format!("{label}: {note}"))));
         self.put_listing(miss.signature, &planned.listing, &copied.files)?;

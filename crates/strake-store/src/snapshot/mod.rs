@@ -7,6 +7,8 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use strake_oci::DiffId;
+
 use crate::index::LayerRow;
 use crate::layout::{Shared, make_private_dir};
 use crate::recover::{SIDECAR, Sidecar};
@@ -115,6 +117,12 @@ impl ActiveSnapshot {
     /// [`Store::prepare_layer`](crate::Store::prepare_layer) gives one that may be written.
     pub fn upper(&self) -> &Path {
         &self.upper
+    }
+
+    /// Says what the tar of the layer is, when whoever wrote the directory made it at the same time: the tar that
+    /// [`tar::diff`](crate::tar::diff) would make of it.
+    pub fn set_tar(&mut self, diff_id: DiffId, tar_size: u64) {
+        self.row = LayerRow { diff_id: Some(diff_id), tar_size: Some(tar_size) };
     }
 
     /// Names the layer and what is known of its tar, before it is committed.

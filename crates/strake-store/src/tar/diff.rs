@@ -6,11 +6,11 @@ use std::io::Write;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
+use super::entry::EntryHead;
 use super::tree::{io, join, split};
 use super::walk::{Form, Found, FoundKind, metadata_of_open, walk};
 use super::write::{Header, TarWriter};
 use super::{DiffOptions, DiffStats, TarError, escape};
-use crate::root_dir::EntryType;
 use crate::{Flavour, RootDir, View};
 
 /// Writes a layer directory as a deterministic tar: the same directory gives the same bytes, in
@@ -80,35 +80,24 @@ impl<W: Write> Differ<W> {
             return self.marker(parent, &[b".wh.", name].concat());
         }
         let metadata = found.metadata;
-        let mut name = found.path.to_vec();
-        let mut header = Header {
-            path: b"",
-            link: &found.link,
-            flag: flag_of(metadata.entry_type)?,
+        let mut name = Vec::new();
+        let head = EntryHead {
+            path: found.path,
+            entry_type: metadata.entry_type,
             mode: metadata.mode,
             uid: metadata.uid,
             gid: metadata.gid,
-            size: 0,
-            mtime: self.mtime(metadata.mtime_s),
-            device: (0, 0),
-            xattrs: &found.xattrs,
+            size: metadata.size,
+            mtime_s: self.mtime(metadata.mtime_s),
+            rdev: metadata.rdev,
+            link: &found.link,
         };
-        match metadata.entry_type {
-            EntryType::Directory => {
-                let is_root = name.is_empty();
-                name.extend_from_slice(if is_root { b"./" } else { b"/" });
-            }
-            EntryType::Symlink => header.mode = 0o777,
-            EntryType::CharDevice | EntryType::BlockDevice => {
-                header.device = (rustix::fs::major(metadata.rdev), rustix::fs::minor(metadata.rdev));
-            }
-            _ => {}
-        }
-        header.path = &name;
+        let mut header = head.header(&found.xattrs, &mut name)?;
         self.stats.entries += 1;
         let first = (!metadata.is_dir() && metadata.nlink > 1).then_some((metadata.dev, metadata.ino));
         if let Some(first) = first.and_then(|id| self.links.get(&id)) {
             header.flag = b'1';
+            header.size = 0;
             header.link = first;
             header.xattrs = &[];
             header.device = (0, 0);
@@ -119,7 +108,6 @@ impl<W: Write> Differ<W> {
             if (now.dev, now.ino, now.size) != (metadata.dev, metadata.ino, metadata.size) {
                 return Err(std::io::Error::other("it changed while being read"));
             }
-            header.size = metadata.size;
             self.tar.header(&header)?;
             self.tar.content(&mut File::from(file), metadata.size)?;
         } else {
@@ -155,20 +143,4 @@ impl<W: Write> Differ<W> {
     fn mtime(&self, seconds: i64) -> i64 {
         self.clamp.map_or(seconds, |clamp| seconds.min(clamp))
     }
-}
-
-/// The type flag of POSIX ustar. Sockets have none: they mean nothing without their process.
-fn flag_of(entry_type: EntryType) -> std::io::Result<u8> {
-    Ok(match entry_type {
-        EntryType::File => b'0',
-        EntryType::Symlink => b'2',
-        EntryType::CharDevice => b'3',
-        EntryType::BlockDevice => b'4',
-        EntryType::Directory => b'5',
-        EntryType::Fifo => b'6',
-        EntryType::Socket => {
-            let message = "a socket cannot be archived";
-            return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, message));
-        }
-    })
 }

@@ -34,6 +34,7 @@ mod apply;
 mod attributes;
 mod content;
 mod diff;
+mod entry;
 mod read;
 mod settle;
 mod tree;
@@ -45,7 +46,9 @@ use std::path::PathBuf;
 pub use apply::apply;
 pub use content::content_digest;
 pub use diff::{diff, flatten};
+pub use entry::EntryHead;
 pub use settle::settle;
+pub use write::{END, padding};
 
 use crate::Flavour;
 

@@ -168,7 +168,7 @@ impl Walk<'_> {
 
 /// The attributes that an image carries: what users set, and file capabilities without the id of a namespace.
 /// Everything else (labels of security modules, `trusted.*`, access lists by numeric id) belongs to the host.
-fn for_image(attributes: Vec<Attribute>) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn for_image(attributes: Vec<Attribute>) -> Vec<(Vec<u8>, Vec<u8>)> {
     attributes
         .into_iter()
         .filter(|(name, _)| !xattr::is_overlay(name) && !name.as_bytes().contains(&b'='))

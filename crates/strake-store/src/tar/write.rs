@@ -6,6 +6,9 @@ use std::io::{self, Read as _, Write};
 /// The writer's buffer: small files and headers gather here, so that `out` sees large pieces.
 const BUFFER: usize = 1 << 20;
 
+/// The two blocks of zeros at the end of a tar.
+pub const END: [u8; 1024] = [0; 1024];
+
 /// The largest number in a field of eleven octal digits.
 const OCTAL_11: u64 = 0o777_7777_7777;
 /// The largest number in a field of seven.
@@ -36,42 +39,23 @@ pub(super) struct TarWriter<W> {
     buffer: Vec<u8>,
     filled: usize,
     written: u64,
-    records: Vec<u8>,
+    /// The header being written.
+    head: Vec<u8>,
 }
 
 impl<W: Write> TarWriter<W> {
     pub(super) fn new(out: W) -> Self {
-        Self { out, buffer: vec![0; BUFFER], filled: 0, written: 0, records: Vec::new() }
+        Self { out, buffer: vec![0; BUFFER], filled: 0, written: 0, head: Vec::new() }
     }
 
     /// The header of an entry, preceded by its PAX records if it needs any.
     pub(super) fn header(&mut self, header: &Header<'_>) -> io::Result<()> {
-        let mut records = std::mem::take(&mut self.records);
-        records.clear();
-        pax_records(header, &mut records);
-        if !records.is_empty() {
-            let name = pax_name(header.path);
-            let mut block = block(&Header {
-                path: &name,
-                link: b"",
-                flag: b'x',
-                mode: 0o644,
-                uid: 0,
-                gid: 0,
-                size: records.len() as u64,
-                mtime: 0,
-                device: (0, 0),
-                xattrs: &[],
-            });
-            finish(&mut block);
-            self.put(&block)?;
-            self.put(&records)?;
-            self.pad(records.len() as u64)?;
-        }
-        self.records = records;
-        let mut block = block(header);
-        finish(&mut block);
-        self.put(&block)
+        let mut head = std::mem::take(&mut self.head);
+        head.clear();
+        encode(header, &mut head);
+        self.put(&head)?;
+        self.head = head;
+        Ok(())
     }
 
     /// Exactly `size` bytes of a file, and what fills the last block.
@@ -102,15 +86,14 @@ impl<W: Write> TarWriter<W> {
 
     /// The two blocks of zeros at the end; answers the bytes written.
     pub(super) fn finish(mut self) -> io::Result<u64> {
-        self.put(&[0; 1024])?;
+        self.put(&END)?;
         self.flush()?;
         self.out.flush()?;
         Ok(self.written)
     }
 
     fn pad(&mut self, size: u64) -> io::Result<()> {
-        let rest = usize::try_from(size.wrapping_neg() % 512).expect("less than 512");
-        self.put(&[0; 512][..rest])
+        self.put(padding(size))
     }
 
     fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -132,6 +115,37 @@ impl<W: Write> TarWriter<W> {
         self.filled = 0;
         Ok(())
     }
+}
+
+/// Appends the header of an entry to `out`, preceded by its PAX records if it needs any.
+pub(super) fn encode(header: &Header<'_>, out: &mut Vec<u8>) {
+    let mut records = Vec::new();
+    pax_records(header, &mut records);
+    if !records.is_empty() {
+        let name = pax_name(header.path);
+        out.extend_from_slice(&block(&Header {
+            path: &name,
+            link: b"",
+            flag: b'x',
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: records.len() as u64,
+            mtime: 0,
+            device: (0, 0),
+            xattrs: &[],
+        }));
+        out.extend_from_slice(&records);
+        out.extend_from_slice(padding(records.len() as u64));
+    }
+    out.extend_from_slice(&block(header));
+}
+
+/// What fills the last block of `size` bytes of content.
+pub fn padding(size: u64) -> &'static [u8] {
+    const ZEROS: [u8; 512] = [0; 512];
+    let rest = usize::try_from(size.wrapping_neg() % 512).expect("less than 512");
+    &ZEROS[..rest]
 }
 
 /// Records in a fixed order: path, linkpath, uid, gid, size, mtime, attributes.
@@ -200,14 +214,12 @@ fn block(header: &Header<'_>) -> [u8; 512] {
     block[257..265].copy_from_slice(b"ustar\x0000");
     octal(&mut block[329..336], u64::from(header.device.0));
     octal(&mut block[337..344], u64::from(header.device.1));
-    block
-}
-
-fn finish(block: &mut [u8; 512]) {
+    // The sum is made with blanks in its own field.
     block[148..156].copy_from_slice(b"        ");
     let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
     octal(&mut block[148..154], sum);
     block[154] = 0;
+    block
 }
 
 /// Zero-padded octal digits; the field after it stays zero as terminator.

@@ -17,6 +17,7 @@
 //! each other, and names that mean deletion in a layer (`.wh.…`) are refused.
 
 mod archive;
+mod layer_tar;
 mod layout;
 mod listing;
 mod mode;
@@ -34,6 +35,7 @@ use strake_store::{Flavour, RootDir, TarError};
 
 use crate::build_context::{SourceError, shown};
 
+pub use layer_tar::LayerTar;
 pub(crate) use layout::Layout;
 pub use listing::{Change, ChangeKind, LayerFiles, Listed, ListedKind, Listing, ListingError};
 pub(crate) use owner::{Owner, user_owner};
@@ -75,6 +77,8 @@ pub struct Copied {
     pub bytes: u64,
     /// Files that were hard-linked from the earlier layer.
     pub linked: u64,
+    /// The tar that the layer would be written as, when that could be told without reading the layer.
+    pub tar: Option<LayerTar>,
     /// What the user should know: what was left out, and why.
     pub notes: Vec<String>,
 }

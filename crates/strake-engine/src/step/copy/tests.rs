@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use strake_graph::pattern::IgnoreRules;
 use strake_graph::{CopySource, Graph, ModeChange, Op, Span, Step, StepId};
-use strake_oci::Platform;
+use strake_oci::{DiffId, Digest, Platform};
 use strake_store::Flavour;
 
 use super::*;
@@ -128,6 +128,9 @@ impl World {
             flavour: Flavour::Trusted,
         };
         let copied = copy(op, &plan, &target)?;
+        if let Some(tar) = copied.tar {
+            assert_eq!(tar, tar_of(&path), "the tar that was made on the way is that of the directory");
+        }
         Ok(Layer { path, copied })
     }
 
@@ -151,6 +154,13 @@ impl Layer {
     fn stat(&self, name: &str) -> fs::Metadata {
         fs::symlink_metadata(self.path.join(name)).unwrap()
     }
+}
+
+/// The tar of a finished layer directory.
+fn tar_of(layer: &Path) -> LayerTar {
+    let mut bytes = Vec::new();
+    strake_store::tar::diff(layer, &mut bytes, &strake_store::tar::DiffOptions::default()).unwrap();
+    LayerTar { diff_id: DiffId(Digest::of(&bytes)), size: bytes.len() as u64 }
 }
 
 fn describe(folder: &Path, prefix: &str, lines: &mut Vec<String>) {
@@ -516,4 +526,68 @@ fn a_working_directory_is_made_once() {
     assert_eq!(tree, ["srv/ 755", "srv/app/ 755", "srv/app/new/ 755", "srv/app/new/deep/ 755"]);
     let owner = |name: &str| fs::metadata(upper.join(name)).unwrap().uid();
     assert_eq!((owner("srv/app"), owner("srv/app/new"), owner("srv/app/new/deep")), (0, 12, 12));
+}
+
+/// A tree with what makes a tar difficult: names around the separator's place in the order, long paths, large files,
+/// more files than a batch has.
+fn difficult(world: &World, folder: &str) {
+    for name in ["a/x", "a.b", "a-b/y", "a b/z", "ab", "\u{e4}/\u{f6}", "a/\u{1}/q", "empty"] {
+        world.write(&format!("{folder}/{name}"), name);
+    }
+    world.write(&format!("{folder}/{}/{}", "d".repeat(120), "f".repeat(200)), "long");
+    world.write(&format!("{folder}/nothing"), "");
+    world.write(&format!("{folder}/block"), &"b".repeat(512));
+    world.write(&format!("{folder}/m/at the limit"), &"l".repeat(256 << 10));
+    world.write(&format!("{folder}/m/large"), &"large".repeat(300_001));
+    for number in 0..700 {
+        world.write(&format!("{folder}/many/{}/{number}", number % 7), &"n".repeat(number * 7));
+    }
+    world.link(&format!("{folder}/link"), &"t".repeat(150));
+    world.mode(&format!("{folder}/ab"), 0o4755);
+    world.mode(&format!("{folder}/a"), 0o1777);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        world.path(&format!("{folder}/pipe")),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+}
+
+#[test]
+fn the_tar_is_known_when_the_layer_is_written() {
+    let world = World::with(&[], &["there/old"]);
+    difficult(&world, "context/from");
+    difficult(&world, "stage/other");
+    fs::File::open(world.path("context/from/a/x")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    let before = std::time::UNIX_EPOCH - std::time::Duration::from_millis(1500);
+    fs::File::open(world.path("context/from/ab")).unwrap().set_modified(before).unwrap();
+    world.write("context/from/only here", "before");
+    let mut op = world.op(&["from", "stage:other"], "/there/new/");
+    op.sources.push(CopySource::Inline { name: "heredoc".to_owned(), content: b"inline".to_vec() });
+    let first = world.run(&op, None).unwrap();
+    assert!(first.copied.tar.is_some(), "the tar was made on the way");
+    assert!(fs::read_dir(first.path.join("there/new/many")).unwrap().count() == 7);
+
+    world.write("context/from/only here", "after");
+    let second = world.run(&op, Some(&first)).unwrap();
+    assert!(second.copied.linked > 500, "unchanged files are linked");
+    assert!(second.copied.tar.is_some(), "linked files are in the tar too");
+    assert_ne!(second.copied.tar, first.copied.tar);
+
+    op.chown = Some("70000:3000000".to_owned());
+    op.chmod = Some(ModeChange::Octal(0o640));
+    if rustix::process::geteuid().is_root() {
+        assert!(world.run(&op, None).unwrap().copied.tar.is_some());
+    }
+}
+
+#[test]
+fn a_tar_with_hard_links_is_left_to_whoever_reads_the_layer() {
+    let world = World::with(&["d/one"], &[]);
+    fs::hard_link(world.path("context/d/one"), world.path("context/d/a second name")).unwrap();
+    let layer = world.copy(&["d"], "/d");
+    assert_eq!(layer.copied.tar, None);
+    assert_eq!(layer.stat("d/one").nlink(), 2);
 }

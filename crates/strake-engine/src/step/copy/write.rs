@@ -5,36 +5,51 @@
 //! them does not spoil their times. What the process's file mode mask says does not matter: every mode is set
 //! explicitly. Owner first, then mode (changing the owner clears setuid), then attributes, then time.
 //!
+//! The tar that the layer will be is made on the way (see [`super::layer_tar`]), so that no file is opened once more for it.
+//!
 //! A file of a context is hashed again while it is written, and refused when the digest is not the one that the
 //! signature was made of: what the layer holds is what was promised, whatever happens to the files meanwhile.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rayon::prelude::*;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 use strake_store::RootDir;
 use strake_store::root_dir::{EntryType, Metadata};
+use strake_store::tar::EntryHead;
 
+use super::layer_tar::{LayerTar, TarOrder, TarPart};
 use super::layout::{Content, DirAttributes, LayerDir, Layout, Leaf};
 use super::plan::join;
 use super::{Copied, CopyError, LayerFiles, Owner, Previous};
 use crate::build_context::{
-    Entry, EntryKind, Origin, SourceError, SourceTree, open_beneath, open_file_beneath, read_hashed, sys_stat,
+    Entry, EntryKind, FileDigest, Origin, SourceError, SourceTree, by_components, open_beneath,
+    open_file_beneath, read_hashed, sys_stat,
 };
+use crate::clock::now_ns;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
-/// Files that one thread takes at once: enough to open a directory only now and then, few enough to share the work.
+/// Files and directories that one thread takes at once: enough to open a directory only now and then, few enough to
+/// share the work.
 const BATCH: usize = 64;
+
+/// Files of at most this many bytes are read at once, straight into the tar.
+const SMALL: u64 = 256 << 10;
+
+/// Bytes of a large file that are copied at once.
+const LARGE_PIECE: usize = 128 << 10;
 
 /// Writes the layer.
 pub(crate) fn write_layer(
@@ -47,31 +62,53 @@ pub(crate) fn write_layer(
         .map_err(CopyError::sys("open the layer directory for", b""))?;
     let creator = creator(&upper).map_err(CopyError::sys("look at the layer directory of", b""))?;
     let previous = previous.as_ref().map(Farm::open).transpose()?;
-    let writer = Writer { upper, previous, creator };
+    let writer = Writer { upper, below, previous, creator, time_ns: now_ns() };
     for dir in &layout.dirs[1..] {
         writer.make_dir(dir)?;
     }
-    let batches: Vec<(&LayerDir<'_>, Vec<Item<'_, '_>>)> = layout.dirs.iter().flat_map(batches).collect();
-    let written = batches
-        .into_par_iter()
-        .with_max_len(1)
-        .map_init(Vec::new, |buffer, (dir, items)| writer.write_batch(dir, &items, buffer))
-        .try_reduce(Written::default, |one, other| Ok(one.plus(&other)))?;
+    let items = in_tar_order(layout);
+    let (written, tar) = writer.write_all(&items, is_predictable(layout))?;
     let linked_names = writer.make_links(layout)?;
     for dir in layout.dirs.iter().rev() {
-        writer.finish_dir(dir, below)?;
+        writer.finish_dir(dir)?;
     }
     let entries = layout.dirs.iter().map(|dir| 1 + dir.leaves.len() as u64).sum();
     let bytes = written.bytes + linked_names.bytes;
-    Ok(Copied { files: layer_files(layout), entries, bytes, linked: written.linked, notes: Vec::new() })
+    let files = layer_files(layout);
+    Ok(Copied { files, entries, bytes, linked: written.linked, tar, notes: Vec::new() })
 }
 
-/// A name in a directory and what it is to be.
-type Item<'l, 'a> = (&'l [u8], &'l Leaf<'a>);
+/// A directory of the layer, or something in one.
+#[derive(Debug)]
+struct Item<'l, 'a> {
+    path: Vec<u8>,
+    dir: &'l LayerDir<'a>,
+    /// The name in the directory and what it is to be; none for the directory itself.
+    leaf: Option<(&'l [u8], &'l Leaf<'a>)>,
+}
 
-fn batches<'l, 'a>(dir: &'l LayerDir<'a>) -> Vec<(&'l LayerDir<'a>, Vec<Item<'l, 'a>>)> {
-    let items: Vec<Item<'_, '_>> = dir.leaves.iter().map(|(name, leaf)| (name.as_ref(), leaf)).collect();
-    items.chunks(BATCH).map(|chunk| (dir, chunk.to_vec())).collect()
+/// Everything but the root, in the order of the tar.
+fn in_tar_order<'l, 'a>(layout: &'l Layout<'a>) -> Vec<Item<'l, 'a>> {
+    let mut items = Vec::new();
+    for dir in &layout.dirs {
+        if !dir.path.is_empty() {
+            items.push(Item { path: dir.path.clone(), dir, leaf: None });
+        }
+        let leaf = |(name, leaf): (&'l std::borrow::Cow<'a, [u8]>, &'l Leaf<'a>)| Item {
+            path: join(&dir.path, name),
+            dir,
+            leaf: Some((name.as_ref(), leaf)),
+        };
+        items.extend(dir.leaves.iter().map(leaf));
+    }
+    items.sort_by(|one, other| by_components(&one.path, &other.path));
+    items
+}
+
+/// Whether what the tar says of every file is known before the file is there. Which name of a file with several ones
+/// carries the data is seen in the finished directory, and so is what an archive brought along.
+fn is_predictable(layout: &Layout<'_>) -> bool {
+    layout.dirs.iter().flat_map(|dir| dir.leaves.values()).all(|leaf| leaf.link.is_none() && !leaf.adopt)
 }
 
 /// Which files of the layer have which content, as far as it is known.
@@ -100,8 +137,12 @@ fn creator(upper: &OwnedFd) -> Result<Option<Owner>, Errno> {
 
 struct Writer<'a> {
     upper: OwnedFd,
+    /// The merged tree of the layers below.
+    below: Option<&'a RootDir>,
     previous: Option<Farm<'a>>,
     creator: Option<Owner>,
+    /// The time of whatever brings none along, in nanoseconds since 1970.
+    time_ns: i64,
 }
 
 /// An earlier layer to link files from.
@@ -130,26 +171,32 @@ impl Written {
     }
 }
 
-/// The directories that the files of one batch come from, as far as they are open.
-#[derive(Default)]
-struct OpenSources<'t> {
-    parent: Option<(&'t SourceTree, &'t [u8], OwnedFd)>,
+/// A directory that files come from, while it is open.
+type OpenSource<'a> = (&'a SourceTree, &'a [u8], OwnedFd);
+
+/// The directory of an entry of a source.
+fn source_of<'o, 'a>(
+    open: &'o mut Option<OpenSource<'a>>,
+    tree: &'a SourceTree,
+    entry: &'a Entry,
+) -> Result<BorrowedFd<'o>, CopyError> {
+    let (folder, _) = split(&entry.path);
+    if open.as_ref().is_none_or(|(of, path, _)| !std::ptr::eq(*of, tree) || *path != folder) {
+        let opened = open_beneath(tree.root().as_fd(), folder, OFlags::PATH | OFlags::DIRECTORY)
+            .map_err(SourceError::sys("open directory", folder))?;
+        *open = Some((tree, folder, opened));
+    }
+    Ok(open.as_ref().expect("it was opened just above").2.as_fd())
 }
 
-impl<'t> OpenSources<'t> {
-    /// The directory of an entry.
-    fn parent(&mut self, tree: &'t SourceTree, entry: &'t Entry) -> Result<BorrowedFd<'_>, CopyError> {
-        let (folder, _) = split(&entry.path);
-        let is_open =
-            self.parent.as_ref().is_some_and(|(open, path, _)| std::ptr::eq(*open, tree) && *path == folder);
-        if !is_open {
-            let flags = OFlags::PATH | OFlags::DIRECTORY;
-            let opened = open_beneath(tree.root().as_fd(), folder, flags)
-                .map_err(SourceError::sys("open directory", folder))?;
-            self.parent = Some((tree, folder, opened));
-        }
-        Ok(self.parent.as_ref().expect("it was opened just above").2.as_fd())
-    }
+/// A directory that files go to, while it is open, and the same one of the earlier layer.
+type OpenTarget<'l> = (&'l [u8], OwnedFd, Option<OwnedFd>);
+
+/// The directories that one thread has open.
+#[derive(Default)]
+struct OpenDirs<'l, 'a> {
+    source: Option<OpenSource<'a>>,
+    target: Option<OpenTarget<'l>>,
 }
 
 impl Writer<'_> {
@@ -161,47 +208,205 @@ impl Writer<'_> {
         rustix::fs::mkdirat(parent, OsStr::from_bytes(name), Mode::RWXU).map_err(failed())
     }
 
-    fn write_batch(
+    /// Writes all files on all cores, and hashes the tar meanwhile if it can be known.
+    fn write_all(
         &self,
-        dir: &LayerDir<'_>,
         items: &[Item<'_, '_>],
-        buffer: &mut Vec<u8>,
-    ) -> Result<Written, CopyError> {
-        let into = open_beneath(self.upper.as_fd(), &dir.path, OFlags::PATH | OFlags::DIRECTORY)
-            .map_err(CopyError::sys("open directory", &dir.path))?;
-        let earlier = self.previous.as_ref().and_then(|farm| {
-            open_beneath(farm.root.as_fd(), &dir.path, OFlags::PATH | OFlags::DIRECTORY).ok()
+        is_predictable: bool,
+    ) -> Result<(Written, Option<LayerTar>), CopyError> {
+        if !is_predictable {
+            return Ok((self.write_batches(items, None)?, None));
+        }
+        let (order, pieces) = TarOrder::new();
+        std::thread::scope(|scope| {
+            let hashing = scope.spawn(|| order.hash(pieces));
+            let written = self.write_batches(items, Some(&order));
+            let is_complete = order.finish();
+            let tar = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok((written?, is_complete.then_some(tar)))
+        })
+    }
+
+    fn write_batches(&self, items: &[Item<'_, '_>], tar: Option<&TarOrder>) -> Result<Written, CopyError> {
+        let batches: Vec<_> = items.chunks(BATCH).collect();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let result = Mutex::new(Ok(Written::default()));
+        let work = || {
+            let mut open = OpenDirs::default();
+            let mut scratch = Vec::new();
+            let mut written = Ok(Written::default());
+            while let Ok(sum) = &mut written
+                && !failed.load(Ordering::Relaxed)
+            {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(batch) = batches.get(number) else { break };
+                let mut part = TarPart::new(tar, number, std::mem::take(&mut scratch));
+                match self.write_batch(batch, &mut open, &mut part) {
+                    Ok(more) => {
+                        *sum = sum.plus(&more);
+                        scratch = part.complete();
+                    }
+                    Err(error) => written = Err(error),
+                }
+            }
+            if written.is_err() {
+                failed.store(true, Ordering::Relaxed);
+                tar.iter().for_each(|tar| tar.abandon());
+            }
+            let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
+            match (&mut *result, written) {
+                (Ok(sum), Ok(written)) => *sum = sum.plus(&written),
+                (Ok(_), Err(error)) => *result = Err(error),
+                (Err(_), _) => {}
+            }
+        };
+        std::thread::scope(|scope| {
+            // This thread takes its share.
+            (1..threads.min(batches.len())).for_each(|_| drop(scope.spawn(work)));
+            work();
         });
-        let mut sources = OpenSources::default();
+        result.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_batch<'l, 'a>(
+        &self,
+        items: &'l [Item<'l, 'a>],
+        open: &mut OpenDirs<'l, 'a>,
+        tar: &mut TarPart<'_>,
+    ) -> Result<Written, CopyError> {
         let mut written = Written::default();
-        for (name, leaf) in items {
+        for item in items {
+            let Some((name, leaf)) = item.leaf else {
+                self.describe_dir(item.dir, tar)?;
+                continue;
+            };
             if leaf.link.is_some() {
                 continue;
             }
-            if let Some(earlier) = &earlier
-                && self.link_earlier(dir, earlier.as_fd(), into.as_fd(), name, leaf)
+            self.describe_leaf(&item.path, leaf, tar);
+            let (into, earlier) = self.target(item.dir, &mut open.target)?;
+            if let Some(earlier) = earlier
+                && self.link_earlier(item, earlier, into, tar)
             {
                 written.linked += 1;
                 continue;
             }
-            let new = New { writer: self, into: into.as_fd(), dir: &dir.path, name, leaf };
-            written.bytes += new.write(&mut sources, buffer)?;
+            let new = New { writer: self, into, dir: &item.dir.path, name, leaf };
+            written.bytes += new.write(&mut open.source, tar)?;
         }
         Ok(written)
+    }
+
+    /// The directory that files go to, and the same one of the earlier layer.
+    fn target<'o, 'l>(
+        &self,
+        dir: &'l LayerDir<'_>,
+        open: &'o mut Option<OpenTarget<'l>>,
+    ) -> Result<(BorrowedFd<'o>, Option<BorrowedFd<'o>>), CopyError> {
+        if open.as_ref().is_none_or(|(path, ..)| *path != &dir.path[..]) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let into = open_beneath(self.upper.as_fd(), &dir.path, flags)
+                .map_err(CopyError::sys("open directory", &dir.path))?;
+            let earlier = self
+                .previous
+                .as_ref()
+                .and_then(|farm| open_beneath(farm.root.as_fd(), &dir.path, flags).ok());
+            *open = Some((&dir.path, into, earlier));
+        }
+        let (_, into, earlier) = open.as_ref().expect("it was opened just above");
+        Ok((into.as_fd(), earlier.as_ref().map(AsFd::as_fd)))
+    }
+
+    fn describe_dir(&self, dir: &LayerDir<'_>, tar: &mut TarPart<'_>) -> Result<(), CopyError> {
+        if !tar.is_wanted() {
+            return Ok(());
+        }
+        let (mode, owner, mtime_ns, xattrs) = match (dir.attributes, self.below) {
+            (DirAttributes::New { mode, owner }, _) => (mode, owner, self.time_ns, Vec::new()),
+            (DirAttributes::Source { tree, index, mode, owner }, _) => {
+                let entry = &tree.entries()[index];
+                (mode, owner, entry.mtime_ns, entry.xattrs.clone())
+            }
+            (DirAttributes::Below, None) => unreachable!("only the root is below when nothing is"),
+            (DirAttributes::Below, Some(below)) => {
+                let (metadata, xattrs) = attributes_below(dir, below)?;
+                let owner = Owner { uid: metadata.uid, gid: metadata.gid };
+                (metadata.mode, owner, metadata.mtime_ns, xattrs)
+            }
+        };
+        tar.head(
+            &EntryHead {
+                path: &dir.path,
+                entry_type: EntryType::Directory,
+                mode,
+                uid: owner.uid,
+                gid: owner.gid,
+                size: 0,
+                mtime_s: seconds(mtime_ns),
+                rdev: 0,
+                link: b"",
+            },
+            &xattrs,
+        );
+        Ok(())
+    }
+
+    fn describe_leaf(&self, path: &[u8], leaf: &Leaf<'_>, tar: &mut TarPart<'_>) {
+        if !tar.is_wanted() {
+            return;
+        }
+        let mut head = EntryHead {
+            path,
+            entry_type: EntryType::File,
+            mode: leaf.mode,
+            uid: leaf.owner.uid,
+            gid: leaf.owner.gid,
+            size: 0,
+            mtime_s: seconds(self.time_ns),
+            rdev: 0,
+            link: b"",
+        };
+        match leaf.content {
+            Content::Inline(content) => {
+                head.size = content.len() as u64;
+                tar.head(&head, &[]);
+            }
+            Content::Entry { tree, index } => {
+                let entry = &tree.entries()[index];
+                head.mtime_s = seconds(entry.mtime_ns);
+                match &entry.kind {
+                    EntryKind::File => head.size = entry.size,
+                    EntryKind::Symlink { target } => {
+                        (head.entry_type, head.link) = (EntryType::Symlink, target);
+                    }
+                    EntryKind::CharDevice { rdev } => {
+                        (head.entry_type, head.rdev) = (EntryType::CharDevice, *rdev);
+                    }
+                    EntryKind::BlockDevice { rdev } => {
+                        (head.entry_type, head.rdev) = (EntryType::BlockDevice, *rdev);
+                    }
+                    EntryKind::Fifo => head.entry_type = EntryType::Fifo,
+                    EntryKind::Directory => unreachable!("directories are never leaves of a layout"),
+                }
+                tar.head(&head, &entry.xattrs);
+            }
+        }
     }
 
     /// Links a file from the earlier layer if it is equal in all respects. Whatever goes wrong, the file is written.
     fn link_earlier(
         &self,
-        dir: &LayerDir<'_>,
+        item: &Item<'_, '_>,
         earlier: BorrowedFd<'_>,
         into: BorrowedFd<'_>,
-        name: &[u8],
-        leaf: &Leaf<'_>,
+        tar: &mut TarPart<'_>,
     ) -> bool {
+        let Some((name, leaf)) = item.leaf else { return false };
         let Content::Entry { tree, index } = leaf.content else { return false };
         let entry = &tree.entries()[index];
-        let known = self.previous.as_ref().and_then(|farm| farm.files.get(&join(&dir.path, name)));
+        let known = self.previous.as_ref().and_then(|farm| farm.files.get(&item.path));
         if known.is_none() || known != tree.digest(index) || !entry.xattrs.is_empty() || leaf.adopt {
             return false;
         }
@@ -211,7 +416,15 @@ impl Writer<'_> {
         let is_equal = old.entry_type == EntryType::File
             && (old.mode, old.uid, old.gid) == (leaf.mode, leaf.owner.uid, leaf.owner.gid)
             && (old.size, old.mtime_ns) == (entry.size, entry.mtime_ns);
-        is_equal && rustix::fs::linkat(earlier, name, into, name, AtFlags::empty()).is_ok()
+        let is_linked = is_equal && rustix::fs::linkat(earlier, name, into, name, AtFlags::empty()).is_ok();
+        if is_linked && tar.is_wanted() {
+            let read = open_file_beneath(earlier, name.as_bytes()).map(File::from);
+            // What cannot be read here will be found out when the directory is read.
+            if read.map_err(io::Error::from).and_then(|file| tar.content_of(file, entry.size)).is_err() {
+                tar.spoil();
+            }
+        }
+        is_linked
     }
 
     /// Gives files their further names. Where the first one is not what it was when the layout began, because
@@ -225,7 +438,7 @@ impl Writer<'_> {
                 firsts.get_or_insert_with(|| layout.dirs.iter().map(|dir| (&dir.path[..], dir)).collect());
             let into = open_beneath(self.upper.as_fd(), &dir.path, OFlags::PATH | OFlags::DIRECTORY)
                 .map_err(CopyError::sys("open directory", &dir.path))?;
-            let mut sources = OpenSources::default();
+            let mut source = None;
             for (name, leaf) in &dir.leaves {
                 let Some(first) = &leaf.link else { continue };
                 let (folder, first_name) = split(first);
@@ -238,20 +451,20 @@ impl Writer<'_> {
                         .map_err(CopyError::sys("link", first))?;
                 } else {
                     let new = New { writer: self, into: into.as_fd(), dir: &dir.path, name, leaf };
-                    written.bytes += new.write(&mut sources, &mut Vec::new())?;
+                    written.bytes += new.write(&mut source, &mut TarPart::new(None, 0, Vec::new()))?;
                 }
             }
         }
         Ok(written)
     }
 
-    fn finish_dir(&self, dir: &LayerDir<'_>, below: Option<&RootDir>) -> Result<(), CopyError> {
-        let path = Path::new(OsStr::from_bytes(&dir.path));
+    fn finish_dir(&self, dir: &LayerDir<'_>) -> Result<(), CopyError> {
         let failed = || CopyError::sys("set the attributes of", &dir.path);
         let directory = open_beneath(self.upper.as_fd(), &dir.path, DIRECTORY).map_err(failed())?;
-        match (dir.attributes, below) {
+        match (dir.attributes, self.below) {
             (DirAttributes::New { mode, owner }, _) => {
-                set_owner_and_mode(&directory, owner, mode).map_err(failed())
+                set_owner_and_mode(&directory, owner, mode).map_err(failed())?;
+                rustix::fs::futimens(&directory, &times(self.time_ns)).map_err(failed())
             }
             (DirAttributes::Source { tree, index, mode, owner }, _) => {
                 let entry = &tree.entries()[index];
@@ -261,9 +474,7 @@ impl Writer<'_> {
             }
             (DirAttributes::Below, None) => Ok(()),
             (DirAttributes::Below, Some(below)) => {
-                let metadata = below.stat(path).map_err(CopyError::io("stat", &dir.path))?;
-                let xattrs =
-                    below.xattrs(path).map_err(CopyError::io("read the attributes of", &dir.path))?;
+                let (metadata, xattrs) = attributes_below(dir, below)?;
                 let owner = Owner { uid: metadata.uid, gid: metadata.gid };
                 set_owner_and_mode(&directory, owner, metadata.mode).map_err(failed())?;
                 set_xattrs(&directory, &xattrs).map_err(failed())?;
@@ -271,6 +482,17 @@ impl Writer<'_> {
             }
         }
     }
+}
+
+/// Extended attributes by name.
+type Xattrs = Vec<(OsString, Vec<u8>)>;
+
+/// The attributes of the directory of the same path in the merged tree of the layers below.
+fn attributes_below(dir: &LayerDir<'_>, below: &RootDir) -> Result<(Metadata, Xattrs), CopyError> {
+    let path = Path::new(OsStr::from_bytes(&dir.path));
+    let metadata = below.stat(path).map_err(CopyError::io("stat", &dir.path))?;
+    let xattrs = below.xattrs(path).map_err(CopyError::io("read the attributes of", &dir.path))?;
+    Ok((metadata, xattrs))
 }
 
 fn is_same_file(one: &Leaf<'_>, other: &Leaf<'_>) -> bool {
@@ -296,18 +518,20 @@ struct New<'n, 'a> {
 
 impl<'a> New<'_, 'a> {
     /// Answers how many bytes were written.
-    fn write(&self, sources: &mut OpenSources<'a>, buffer: &mut Vec<u8>) -> Result<u64, CopyError> {
+    fn write(&self, source: &mut Option<OpenSource<'a>>, tar: &mut TarPart<'_>) -> Result<u64, CopyError> {
         let (tree, index) = match self.leaf.content {
             Content::Inline(content) => {
                 let file = self.create()?;
                 (&file).write_all(content).map_err(self.io("write"))?;
+                tar.content(content);
+                tar.pad(content.len() as u64);
                 self.finish_file(&file, None)?;
                 return Ok(content.len() as u64);
             }
             Content::Entry { tree, index } => (tree, index),
         };
         let entry = &tree.entries()[index];
-        let from = sources.parent(tree, entry)?;
+        let from = source_of(source, tree, entry)?;
         if self.leaf.adopt {
             self.adopt(from, entry)?;
             return Ok(if entry.kind == EntryKind::File { entry.size } else { 0 });
@@ -315,7 +539,7 @@ impl<'a> New<'_, 'a> {
         match &entry.kind {
             EntryKind::File => {
                 let file = self.create()?;
-                self.copy_content(tree, index, from, &file, buffer)?;
+                self.copy_content(tree, index, from, &file, tar)?;
                 self.finish_file(&file, Some(entry))?;
                 return Ok(entry.size);
             }
@@ -356,27 +580,82 @@ impl<'a> New<'_, 'a> {
         index: usize,
         from: BorrowedFd<'_>,
         to: &File,
-        buffer: &mut Vec<u8>,
+        tar: &mut TarPart<'_>,
     ) -> Result<(), CopyError> {
         let entry = &tree.entries()[index];
         let (_, name) = split(&entry.path);
-        let source =
+        let mut source =
             open_file_beneath(from, name).map(File::from).map_err(SourceError::sys("open", &entry.path))?;
         let is_file = sys_stat(&source).is_ok_and(|metadata| metadata.entry_type == EntryType::File);
-        let changed = || SourceError::Changed { path: entry.path.clone() };
+        let changed = || CopyError::from(SourceError::Changed { path: entry.path.clone() });
         if !is_file {
-            return Err(changed().into());
+            return Err(changed());
         }
-        match (tree.origin(), tree.digest(index)) {
-            // The layers of a stage never change, so nothing has to be looked at.
-            (Origin::Stage, _) => clone_or_copy(source, to).map_err(|error| self.io("write")(error)),
-            (Origin::Context, expected) => {
-                let mut output = to;
-                let digest = read_hashed(source, buffer, |piece| output.write_all(piece))
-                    .map_err(|error| self.io("copy to")(error))?;
-                if Some(digest) == expected { Ok(()) } else { Err(changed().into()) }
+        // The layers of a stage never change, so what they hold has to be neither hashed nor compared.
+        let expected = match tree.origin() {
+            Origin::Stage => None,
+            Origin::Context => Some(tree.digest(index).ok_or_else(changed)?),
+        };
+        let is_as_promised = |digest: FileDigest| expected.is_none_or(|expected| expected == digest);
+        if entry.size <= SMALL {
+            let read = tar.read_small(&mut source, entry.size).map_err(self.io("copy to"))?;
+            if let Some(bytes) = read {
+                (&mut &*to).write_all(bytes).map_err(self.io("write"))?;
+                let is_kept = expected.is_none() || is_as_promised(FileDigest::of(bytes));
+                tar.keep_small(entry.size);
+                return if is_kept { Ok(()) } else { Err(changed()) };
             }
+            // It is shorter than the system said, or has a size that the system does not know: only reading tells.
+            tar.spoil();
+            source.rewind().map_err(self.io("copy to"))?;
         }
+        if expected.is_none() {
+            return self.copy_from_stage(source, entry.size, to, tar).map_err(self.io("write"));
+        }
+        let mut output = to;
+        let mut length = 0;
+        let digest = read_hashed(source, &mut Vec::new(), |piece| {
+            length += piece.len() as u64;
+            tar.content(piece);
+            output.write_all(piece)
+        });
+        if !is_as_promised(digest.map_err(self.io("copy to"))?) {
+            return Err(changed());
+        }
+        tar.pad_if(entry.size, length);
+        Ok(())
+    }
+
+    /// Shares the blocks where the file system can, and copies otherwise.
+    fn copy_from_stage(
+        &self,
+        mut from: File,
+        size: u64,
+        mut to: &File,
+        tar: &mut TarPart<'_>,
+    ) -> io::Result<()> {
+        let is_shared = rustix::fs::ioctl_ficlone(to, &from).is_ok();
+        if !is_shared && !tar.is_wanted() {
+            return io::copy(&mut from, &mut to).map(drop);
+        }
+        if is_shared {
+            return if tar.is_wanted() { tar.content_of(from, size) } else { Ok(()) };
+        }
+        let mut length = 0;
+        let mut buffer = vec![0; LARGE_PIECE];
+        loop {
+            let count = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            length += count as u64;
+            tar.content(&buffer[..count]);
+            to.write_all(&buffer[..count])?;
+        }
+        tar.pad_if(size, length);
+        Ok(())
     }
 
     fn finish_file(&self, file: &File, entry: Option<&Entry>) -> Result<(), CopyError> {
@@ -387,9 +666,11 @@ impl<'a> New<'_, 'a> {
                 rustix::fs::fchown(file, uid, gid)?;
             }
             rustix::fs::fchmod(file, Mode::from_raw_mode(self.leaf.mode))?;
-            let Some(entry) = entry else { return Ok(()) };
-            set_xattrs(file, &entry.xattrs)?;
-            rustix::fs::futimens(file, &times(entry.mtime_ns))
+            if let Some(entry) = entry {
+                set_xattrs(file, &entry.xattrs)?;
+            }
+            let time_ns = entry.map_or(self.writer.time_ns, |entry| entry.mtime_ns);
+            rustix::fs::futimens(file, &times(time_ns))
         })();
         result.map_err(|error| self.sys("set the attributes of")(error))
     }
@@ -430,14 +711,6 @@ impl<'a> New<'_, 'a> {
     }
 }
 
-/// Shares the blocks where the file system can, and copies in the kernel otherwise.
-fn clone_or_copy(mut from: File, mut to: &File) -> io::Result<()> {
-    if rustix::fs::ioctl_ficlone(to, &from).is_ok() {
-        return Ok(());
-    }
-    io::copy(&mut from, &mut to).map(drop)
-}
-
 fn ids(owner: Owner) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
 }
@@ -456,6 +729,11 @@ fn set_xattrs(file: impl AsFd, xattrs: &[(OsString, Vec<u8>)]) -> Result<(), Err
         }
     }
     Ok(())
+}
+
+/// Whole seconds, rounded down, as a tar has them.
+fn seconds(time_ns: i64) -> i64 {
+    time_ns.div_euclid(1_000_000_000)
 }
 
 /// Only the time of modification; when a file was read is nobody's business.
