@@ -11,7 +11,7 @@ use strake_store::{ActiveSnapshot, Flavour, LayerId, SnapshotMount, TempDir};
 use super::{Build, Inputs, file_error};
 use crate::error::{ProcessFailure, StepError};
 use crate::event::{Event, Stream};
-use crate::lock::{Attempt, FileLocks, Lease};
+use crate::lock::{Attempt, Hold, Lease, Waiter, Waiting};
 use crate::signature::Signature;
 use crate::step::trust;
 
@@ -234,15 +234,18 @@ impl Build<'_> {
     /// steps that want the same two never wait for each other, and a step that mounts one of them twice does not wait
     /// for itself. A collection takes away no cache that a step has, shared or not.
     fn lock_caches(&self, step: StepId, op: &RunOp) -> Result<Vec<Lease>, StepError> {
-        let mut is_alone: BTreeMap<Digest, bool> = BTreeMap::new();
+        let mut holds: BTreeMap<Digest, Hold> = BTreeMap::new();
         for mount in &op.mounts {
             if let MountKind::Cache { id, sharing: sharing @ (Sharing::Shared | Sharing::Locked), .. } =
                 &mount.kind
             {
-                *is_alone.entry(cache_name(id, 0)).or_default() |= *sharing == Sharing::Locked;
+                let hold = holds.entry(cache_name(id, 0)).or_insert(Hold::Shared);
+                if *sharing == Sharing::Locked {
+                    *hold = Hold::Alone;
+                }
             }
         }
-        is_alone.iter().map(|(name, is_alone)| self.wait_for_cache(step, name, *is_alone)).collect()
+        holds.iter().map(|(name, hold)| self.wait_for_cache(step, name, *hold)).collect()
     }
 
     /// Finds the directory of a cache mount by the name it has in the store; a private one is locked here, the others
@@ -259,37 +262,27 @@ impl Build<'_> {
             let name = cache_name(id, number);
             match sharing {
                 Sharing::Shared | Sharing::Locked => {}
-                Sharing::Private => match self.locks.try_acquire(&cache_lock(&name), &self.holder(step))? {
-                    Attempt::Held(lease) => mounts.leases.push(lease),
-                    Attempt::Busy(_) => continue,
-                },
+                Sharing::Private => {
+                    match self.locks.try_acquire(&cache_lock(&name), Hold::Alone, &self.holder(step))? {
+                        Attempt::Held(lease) => mounts.leases.push(lease),
+                        Attempt::Busy(_) => continue,
+                    }
+                }
             }
             return Ok(name);
         }
         unreachable!("the siblings do not end")
     }
 
-    fn wait_for_cache(&self, step: StepId, name: &Digest, is_alone: bool) -> Result<Lease, StepError> {
-        let mut told = false;
-        let lock = cache_lock(name);
-        for attempt in 0.. {
-            let me = self.holder(step);
-            let tried =
-                if is_alone { self.locks.try_acquire(&lock, &me) } else { self.locks.try_share(&lock, &me) };
-            match tried? {
-                Attempt::Held(lease) => return Ok(lease),
-                Attempt::Busy(Some(holder)) if !told && holder.pid != std::process::id() => {
-                    told = true;
-                    self.event(Event::StepWaiting(step, holder));
-                }
-                Attempt::Busy(_) => {}
+    fn wait_for_cache(&self, step: StepId, name: &Digest, hold: Hold) -> Result<Lease, StepError> {
+        let mut hears = |waiting| {
+            if let Waiting::For(holder) = waiting {
+                self.event(Event::StepWaiting(step, holder));
             }
-            if self.is_stopping() {
-                return Err(StepError::Cancelled);
-            }
-            std::thread::sleep(FileLocks::pause(attempt));
-        }
-        unreachable!("the attempts do not end by themselves")
+        };
+        let gives_up = || self.is_stopping();
+        let waiter = Waiter { me: &self.holder(step), hears: &mut hears, gives_up: &gives_up };
+        self.locks.acquire(&cache_lock(name), hold, waiter)?.ok_or(StepError::Cancelled)
     }
 }
 
