@@ -20,7 +20,7 @@ use crate::cache::{CacheRecord, LocalCache, Place};
 use crate::clock::{host_name, now};
 use crate::error::StepError;
 use crate::event::{Event, Holder};
-use crate::lock::FileLocks;
+use crate::lock::{FileLocks, Lease};
 use crate::request::{BuildRequest, Environment};
 use crate::schedule::makes_layer;
 use crate::signature::{Part, Signature, StepInputs, parts_of};
@@ -246,8 +246,14 @@ impl<'a> Build<'a> {
         self.request.secrets.keys().map(|id| (id.clone(), true)).collect()
     }
 
-    /// Carries a step out and records it. The caller holds the step's lock.
-    pub(crate) fn execute(&self, id: StepId, inputs: &Inputs, mut miss: Miss) -> Result<Resolved, StepError> {
+    /// Carries a step out and records it. The caller holds the step's lock; `caches` are those of its cache mounts.
+    pub(crate) fn execute(
+        &self,
+        id: StepId,
+        inputs: &Inputs,
+        mut miss: Miss,
+        caches: Vec<Lease>,
+    ) -> Result<Resolved, StepError> {
         let started = Instant::now();
         let step = self.request.graph.step(id);
         let base = self.base_layers(id, inputs);
@@ -255,7 +261,7 @@ impl<'a> Build<'a> {
         crate::image::ensure_layers(self.environment, &base)?;
         let signature = miss.signature;
         let active = match &step.op {
-            Op::Run(op) => self.run(id, op, &base, inputs, signature)?,
+            Op::Run(op) => self.run(id, op, &base, inputs, signature, caches)?,
             Op::Copy(op) => self.copy(id, op, &base, inputs, &mut miss)?,
             Op::MakeDir(op) => self.make_dir(op, &base)?,
             Op::Scratch | Op::Image(_) | Op::Context(_) => {

@@ -4,14 +4,14 @@ use std::io::Write;
 use std::path::Path;
 
 use strake_exec::{Container, Io, Process, Rootfs, Stdin};
-use strake_graph::{Mount, MountKind, Network, RunOp, Sharing, StepId};
+use strake_graph::{Mount, MountKind, Network, Op, RunOp, Sharing, StepId};
 use strake_oci::Digest;
 use strake_store::{ActiveSnapshot, Flavour, LayerId, SnapshotMount, TempDir};
 
 use super::{Build, Inputs, file_error};
 use crate::error::{ProcessFailure, StepError};
 use crate::event::{Event, Stream};
-use crate::lock::{Attempt, Hold, Lease, Waiter, Waiting};
+use crate::lock::{Attempt, Hold, Lease};
 use crate::signature::Signature;
 use crate::step::trust;
 
@@ -31,7 +31,8 @@ struct Mounts {
 }
 
 impl Build<'_> {
-    /// Runs the process of a `RUN` on top of `base`; what it changed is in the snapshot.
+    /// Runs the process of a `RUN` on top of `base`; what it changed is in the snapshot. `caches` are the leases of
+    /// [`Build::cache_locks`]; they end with the process.
     pub(super) fn run(
         &self,
         id: StepId,
@@ -39,9 +40,13 @@ impl Build<'_> {
         base: &[LayerId],
         inputs: &Inputs,
         signature: Signature,
+        caches: Vec<Lease>,
     ) -> Result<ActiveSnapshot, StepError> {
         let store = self.environment.store;
-        let mut mounts = self.mounts(id, op, inputs)?;
+        let mut mounts = Mounts { leases: caches, ..Mounts::default() };
+        for mount in &op.mounts {
+            self.add_mount(id, mount, inputs, &mut mounts)?;
+        }
         let active = store.snapshots().prepare(base)?;
         let mut env = op.env.clone();
         let trust = match &self.request.ca_certificates {
@@ -135,14 +140,6 @@ impl Build<'_> {
         }
     }
 
-    fn mounts(&self, id: StepId, op: &RunOp, inputs: &Inputs) -> Result<Mounts, StepError> {
-        let mut mounts = Mounts { leases: self.lock_caches(id, op)?, ..Mounts::default() };
-        for mount in &op.mounts {
-            self.add_mount(id, mount, inputs, &mut mounts)?;
-        }
-        Ok(mounts)
-    }
-
     fn add_mount(
         &self,
         id: StepId,
@@ -230,22 +227,23 @@ impl Build<'_> {
         Ok(strake_exec::MountKind::Layers { lowers, user_xattr, source, scratch })
     }
 
-    /// Waits for all caches that a step wants for itself or shares with others, in the order of their names: so two
-    /// steps that want the same two never wait for each other, and a step that mounts one of them twice does not wait
-    /// for itself. A collection takes away no cache that a step has, shared or not.
-    fn lock_caches(&self, step: StepId, op: &RunOp) -> Result<Vec<Lease>, StepError> {
-        let mut holds: BTreeMap<Digest, Hold> = BTreeMap::new();
+    /// The locks of all caches that a step wants for itself or shares with others, in the order in which they are to
+    /// be taken: so two steps that want the same two never wait for each other, and a step that mounts one of them
+    /// twice does not wait for itself. A collection takes away no cache that a step has, shared or not.
+    pub(crate) fn cache_locks(&self, id: StepId) -> BTreeMap<String, Hold> {
+        let mut holds = BTreeMap::new();
+        let Op::Run(op) = &self.request.graph.step(id).op else { return holds };
         for mount in &op.mounts {
             if let MountKind::Cache { id, sharing: sharing @ (Sharing::Shared | Sharing::Locked), .. } =
                 &mount.kind
             {
-                let hold = holds.entry(cache_name(id, 0)).or_insert(Hold::Shared);
+                let hold = holds.entry(cache_lock(&cache_name(id, 0))).or_insert(Hold::Shared);
                 if *sharing == Sharing::Locked {
                     *hold = Hold::Alone;
                 }
             }
         }
-        holds.iter().map(|(name, hold)| self.wait_for_cache(step, name, *hold)).collect()
+        holds
     }
 
     /// Finds the directory of a cache mount by the name it has in the store; a private one is locked here, the others
@@ -272,17 +270,6 @@ impl Build<'_> {
             return Ok(name);
         }
         unreachable!("the siblings do not end")
-    }
-
-    fn wait_for_cache(&self, step: StepId, name: &Digest, hold: Hold) -> Result<Lease, StepError> {
-        let mut hears = |waiting| {
-            if let Waiting::For(holder) = waiting {
-                self.event(Event::StepWaiting(step, holder));
-            }
-        };
-        let gives_up = || self.is_stopping();
-        let waiter = Waiter { me: &self.holder(step), hears: &mut hears, gives_up: &gives_up };
-        self.locks.acquire(&cache_lock(name), hold, waiter)?.ok_or(StepError::Cancelled)
     }
 }
 
