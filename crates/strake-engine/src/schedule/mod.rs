@@ -33,7 +33,7 @@ use strake_oci::HistoryEntry;
 use crate::error::{BuildError, StepError, StepFailure};
 use crate::event::{Event, Explanation};
 use crate::request::{BuildOutput, BuildRequest, Environment, StageOutput};
-use crate::step::{Build, Looked, Miss, Resolved};
+use crate::step::{Build, Executed, Looked, Miss, Resolved};
 use plan::Plan;
 
 /// Builds what the request's targets need.
@@ -45,19 +45,24 @@ pub fn build(request: &BuildRequest, environment: &Environment<'_>) -> Result<Bu
     // A collection running beside may take an old result between our finding it and our saying that it is used.
     // What we found is marked as used before anything stands on it, so the second try can only lose to another one.
     const TRIES: usize = 5;
+    let executed = Executed::default();
     for _ in 1..TRIES {
-        match build_once(request, environment) {
+        match build_once(request, environment, &executed) {
             Err(error) if error.is_pruned() => {}
             other => return other,
         }
     }
-    build_once(request, environment)
+    build_once(request, environment, &executed)
 }
 
-fn build_once(request: &BuildRequest, environment: &Environment<'_>) -> Result<BuildOutput, BuildError> {
+fn build_once(
+    request: &BuildRequest,
+    environment: &Environment<'_>,
+    executed: &Executed,
+) -> Result<BuildOutput, BuildError> {
     let plan = Plan::new(request, environment)?;
     (environment.events)(Event::Planned(plan.shown(&request.graph)));
-    let build = Build::new(request, environment, plan.numbers());
+    let build = Build::new(request, environment, executed, plan.numbers());
     let resolved = std::thread::scope(|scope| {
         let (sender, receiver) = channel();
         let mut state = Loop {

@@ -7,10 +7,10 @@ pub(crate) mod make_dir;
 mod run;
 pub mod trust;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use strake_graph::{MountKind, Op, StepId};
@@ -37,7 +37,23 @@ pub(crate) struct Build<'a> {
     numbers: Vec<u32>,
     stopping: AtomicBool,
     warned_network: OnceLock<()>,
+    /// What this build carried out: of a step that must not come from the cache nothing else counts.
+    executed: &'a Executed,
     started: u64,
+}
+
+/// The signatures of the steps that one build carried out, whichever try it was in.
+#[derive(Debug, Default)]
+pub(crate) struct Executed(Mutex<BTreeSet<Signature>>);
+
+impl Executed {
+    fn insert(&self, signature: Signature) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(signature);
+    }
+
+    fn contains(&self, signature: Signature) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&signature)
+    }
 }
 
 /// What a step gave.
@@ -92,6 +108,7 @@ impl<'a> Build<'a> {
     pub(crate) fn new(
         request: &'a BuildRequest,
         environment: &'a Environment<'a>,
+        executed: &'a Executed,
         numbers: Vec<u32>,
     ) -> Self {
         Self {
@@ -103,6 +120,7 @@ impl<'a> Build<'a> {
             numbers,
             stopping: AtomicBool::new(false),
             warned_network: OnceLock::new(),
+            executed,
             started: now(),
         }
     }
@@ -185,18 +203,19 @@ impl<'a> Build<'a> {
         })
     }
 
-    /// Looks for the record once more, with the lock held. A step that must not come from the cache may still come
-    /// from a process that built it while we waited.
+    /// Looks for the record once more, with the lock held. A step that must not come from the cache comes only from an
+    /// equal step that this build carried out. What another build made of it, even while we waited, counts only then:
+    /// when that began has nothing to do with us, and no two clocks need to be compared.
     pub(crate) fn look_again(
         &self,
         id: StepId,
         inputs: &Inputs,
         signature: Signature,
     ) -> Result<Option<Resolved>, StepError> {
-        let found = self.find(id, inputs, signature)?;
-        let fresh_enough =
-            |resolved: &Resolved| !self.request.graph.step(id).no_cache || resolved.built > self.started;
-        Ok(found.filter(fresh_enough))
+        if self.request.graph.step(id).no_cache && !self.executed.contains(signature) {
+            return Ok(None);
+        }
+        self.find(id, inputs, signature)
     }
 
     fn find(&self, id: StepId, inputs: &Inputs, signature: Signature) -> Result<Option<Resolved>, StepError> {
@@ -274,6 +293,7 @@ impl<'a> Build<'a> {
         record.millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         record.built = now();
         let resolved = self.commit(signature, base, active, kind, record)?;
+        self.executed.insert(signature);
         self.event(Event::StepFinished(id, started.elapsed()));
         Ok(resolved)
     }

@@ -131,3 +131,27 @@ fn steps_that_want_the_same_caches_run_one_after_the_other_and_the_build_ends() 
         });
     }
 }
+
+#[test]
+fn equal_steps_that_must_not_come_from_the_cache_run_once_in_each_build() {
+    if !is_root() {
+        return;
+    }
+    for jobs in 1..3 {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store"), &StoreOptions::default()).unwrap();
+        for _ in 0..2 {
+            let mut graph = side_by_side(&[vec![], vec![], vec![]]);
+            for id in graph.step_ids().skip(1).take(3).collect::<Vec<_>>() {
+                let step = graph.step_mut(id);
+                step.no_cache = true;
+                let Op::Run(op) = &mut step.op else { panic!("a run") };
+                op.args = vec!["same".into(), "content".into()];
+            }
+            let notes = Notes::default();
+            run(&store, graph, jobs, &notes).0.unwrap();
+            let ran = notes.ran.into_inner().unwrap();
+            assert_eq!(ran.iter().filter(|name| *name == "same").count(), 1, "{ran:?}");
+        }
+    }
+}
