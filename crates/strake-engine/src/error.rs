@@ -76,7 +76,7 @@ pub struct StepFailure {
     pub command: String,
     /// How it ended.
     pub exit: ExitStatus,
-    /// The file with its complete output.
+    /// The file with its output, complete up to 64 MiB.
     pub log: PathBuf,
     /// The last of its output, at most 16 KiB.
     pub tail: Vec<u8>,

@@ -31,7 +31,11 @@ impl Lease {
             let mut file = File::create(&aside).map_err(StoreError::io("create", &aside))?;
             file.lock().map_err(StoreError::io("lock", &aside))?;
             let text = format!("{sequence} {}\n", std::process::id());
-            file.write_all(text.as_bytes()).map_err(StoreError::io("write", &aside))?;
+            match file.write_all(text.as_bytes()) {
+                // Who comes to make room must come in. A lease that says nothing protects everything.
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
+                written => written.map_err(StoreError::io("write", &aside))?,
+            }
             match std::fs::rename(&aside, &path) {
                 Ok(()) => return Ok(Self { name, path, _locked: file }),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -3,6 +3,7 @@
 pub mod copy;
 mod explain;
 mod files;
+mod log;
 pub(crate) mod make_dir;
 mod run;
 pub mod trust;

@@ -1,6 +1,4 @@
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use strake_exec::{Container, Io, Process, Rootfs, Stdin};
@@ -8,6 +6,7 @@ use strake_graph::{Mount, MountKind, Network, Op, RunOp, Sharing, StepId};
 use strake_oci::Digest;
 use strake_store::{ActiveSnapshot, Flavour, LayerId, SnapshotMount, TempDir};
 
+use super::log::Log;
 use super::{Build, Inputs, file_error};
 use crate::error::{ProcessFailure, StepError};
 use crate::event::{Event, Stream};
@@ -15,7 +14,7 @@ use crate::lock::{Attempt, Hold, Lease};
 use crate::signature::Signature;
 use crate::step::trust;
 
-/// How much of a step's output is kept for the error message, in bytes. The log has all of it.
+/// How much of a step's output is kept for the error message, in bytes. The log has more of it.
 const TAIL: usize = 16 << 10;
 
 /// The host name inside a step. Some programs write it into what they make, so it is always the same.
@@ -89,13 +88,10 @@ impl Build<'_> {
 
     fn run_logged(&self, id: StepId, op: &RunOp, container: &Container, log: &Path) -> Result<(), StepError> {
         let on_log = |source| StepError::File { what: "write log", path: log.to_owned(), source };
-        let mut file = File::create(log).map_err(on_log)?;
+        let mut file = Log::create(log).map_err(on_log)?;
         let mut tail = Vec::new();
-        let mut log_error = None;
         let mut output = |stream: strake_exec::Stream, bytes: &[u8]| {
-            if let Err(error) = file.write_all(bytes) {
-                log_error.get_or_insert(error);
-            }
+            file.write(bytes);
             keep_tail(&mut tail, bytes);
             let stream = match stream {
                 strake_exec::Stream::Stdout => Stream::Stdout,
@@ -109,9 +105,7 @@ impl Build<'_> {
             Err(strake_exec::ExecError::Cancelled) => return Err(StepError::Cancelled),
             other => other?,
         };
-        if let Some(error) = log_error {
-            return Err(on_log(error));
-        }
+        file.finish().map_err(on_log)?;
         if exit.success() {
             return Ok(());
         }
