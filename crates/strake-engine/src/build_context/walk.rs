@@ -79,6 +79,7 @@ impl<'a> Walk<'a> {
     }
 
     fn list(&self, folder: &Folder) -> Result<(Vec<Candidate>, Vec<Folder>), SourceError> {
+        self.tree.check()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let directory = open_beneath(self.tree.root.as_fd(), &folder.path, flags)
             .map_err(SourceError::sys("open directory", &folder.path))?;

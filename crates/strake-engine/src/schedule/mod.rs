@@ -243,7 +243,7 @@ impl<'scope, 'env> Loop<'scope, 'env> {
     }
 
     fn failed(&mut self, id: StepId, error: StepError) {
-        if matches!(error, StepError::Cancelled) {
+        if error.is_cancelled() {
             self.build.event(Event::StepCanceled(id));
             return;
         }

@@ -117,7 +117,7 @@ impl<'a> Build<'a> {
             environment,
             locks: FileLocks::new(environment.store.lock_dir()),
             cache: LocalCache::new(environment.store.index()),
-            contexts: Contexts::new(request, environment.store),
+            contexts: Contexts::new(request, environment),
             numbers,
             stopping: AtomicBool::new(false),
             warned_network: OnceLock::new(),

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -35,6 +35,9 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
 /// Files that one thread takes at once: enough to open a directory only now and then, few enough to share the work.
 const BATCH: usize = 64;
+
+/// Bytes that the kernel copies without being asked whether to go on.
+const COPIED_AT_ONCE: u64 = 16 << 20;
 
 /// Writes the layer.
 pub(crate) fn write_layer(
@@ -177,6 +180,9 @@ impl Writer<'_> {
         for (name, leaf) in items {
             if leaf.link.is_some() {
                 continue;
+            }
+            if let Content::Entry { tree, .. } = leaf.content {
+                tree.check()?;
             }
             if let Some(earlier) = &earlier
                 && self.link_earlier(dir, earlier.as_fd(), into.as_fd(), name, leaf)
@@ -369,11 +375,19 @@ impl<'a> New<'_, 'a> {
         }
         match (tree.origin(), tree.digest(index)) {
             // The layers of a stage never change, so nothing has to be looked at.
-            (Origin::Stage, _) => clone_or_copy(source, to).map_err(|error| self.io("write")(error)),
+            (Origin::Stage, _) => {
+                let written = clone_or_copy(tree, source, to);
+                tree.check()?;
+                written.map_err(|error| self.io("write")(error))
+            }
             (Origin::Context, expected) => {
                 let mut output = to;
-                let digest = read_hashed(source, buffer, |piece| output.write_all(piece))
-                    .map_err(|error| self.io("copy to")(error))?;
+                let digest = read_hashed(source, buffer, |piece| {
+                    tree.check().map_err(io::Error::other)?;
+                    output.write_all(piece)
+                });
+                tree.check()?;
+                let digest = digest.map_err(|error| self.io("copy to")(error))?;
                 if Some(digest) == expected { Ok(()) } else { Err(changed().into()) }
             }
         }
@@ -431,11 +445,14 @@ impl<'a> New<'_, 'a> {
 }
 
 /// Shares the blocks where the file system can, and copies in the kernel otherwise.
-fn clone_or_copy(mut from: File, mut to: &File) -> io::Result<()> {
+fn clone_or_copy(tree: &SourceTree, from: File, mut to: &File) -> io::Result<()> {
     if rustix::fs::ioctl_ficlone(to, &from).is_ok() {
         return Ok(());
     }
-    io::copy(&mut from, &mut to).map(drop)
+    while io::copy(&mut (&from).take(COPIED_AT_ONCE), &mut to)? > 0 {
+        tree.check().map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
 fn ids(owner: Owner) -> (Option<Uid>, Option<Gid>) {
