@@ -16,9 +16,10 @@ mod resolve;
 mod tests;
 mod walk;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -277,6 +278,14 @@ impl SourceTree {
     /// The index of the entry at exactly this path.
     pub fn find(&self, path: &[u8]) -> Option<usize> {
         self.entries.binary_search_by(|entry| by_components(&entry.path, path)).ok()
+    }
+
+    /// Whether something is at a path: as it was scanned or, where nobody looked, as it is now.
+    pub(crate) fn is_there(&self, path: &[u8]) -> bool {
+        let is_gone =
+            |error: io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        let found = || self.root.stat(Path::new(OsStr::from_bytes(path)));
+        self.find(path).is_some() || !found().is_err_and(is_gone)
     }
 
     /// The entries below a directory; all for the root.

@@ -111,13 +111,16 @@ impl<'a> Contexts<'a> {
         Ok(patterns)
     }
 
-    /// Keeps what was learned of files for the next build. A failure costs only time there.
+    /// Keeps what was learned of files for the next build, and forgets files that are gone. A failure costs only time
+    /// there. When nothing was learned nothing is written: then only what was there last time is remembered.
     pub(crate) fn save(&self) {
         for context in self.scanned.values().filter_map(OnceLock::get) {
-            let remembered = context.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            if remembered.is_changed
-                && let Err(error) = self.index.save_stat_cache(&context.key, &remembered.cache)
-            {
+            let mut remembered = context.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            if !remembered.is_changed {
+                continue;
+            }
+            remembered.cache.retain(|path| context.tree.is_there(path));
+            if let Err(error) = self.index.save_stat_cache(&context.key, &remembered.cache) {
                 tracing::warn!("cannot remember the digests of {}: {error}", context.key);
             }
         }
