@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use rayon::prelude::*;
 use strake_store::{FileStat, StatCache};
 
-use super::{Entry, EntryKind, SourceError, SourceTree, open_file_beneath, sys_stat};
+use super::{AtPath, Entry, EntryKind, SourceError, SourceTree, open_file_beneath, sys_stat};
 
 /// Bytes read at once: large enough to make system calls cheap, small enough for a core's own cache.
 const PIECE: usize = 128 * 1024;

@@ -23,6 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rustix::io::Errno;
 use strake_graph::pattern::{Glob, GlobError, IgnoreRules};
 use strake_store::{RootDir, View};
 
@@ -168,15 +169,27 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-impl SourceError {
-    pub(crate) fn sys(action: &'static str, path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> Self + use<> {
+/// An error that says what was being done to the file at a path, here or in a layer.
+pub(crate) trait AtPath: Sized {
+    /// The error.
+    fn at_path(action: &'static str, path: Vec<u8>, source: io::Error) -> Self;
+
+    /// Makes one of an error of the standard library.
+    fn io(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self + use<Self> {
         let path = path.to_vec();
-        move |error| Self::Io { action, path, source: error.into() }
+        move |source| Self::at_path(action, path, source)
     }
 
-    pub(crate) fn io(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self + use<> {
-        let path = path.to_vec();
-        move |source| Self::Io { action, path, source }
+    /// Makes one of an error of a system call.
+    fn sys(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Self + use<Self> {
+        let of_io = Self::io(action, path);
+        move |error| of_io(error.into())
+    }
+}
+
+impl AtPath for SourceError {
+    fn at_path(action: &'static str, path: Vec<u8>, source: io::Error) -> Self {
+        Self::Io { action, path, source }
     }
 }
 

@@ -294,7 +294,7 @@ fn stage_output(
             strake_graph::History::Instruction { created_by, step } => {
                 if let Some(step) = step {
                     let built = result_of(*step).built;
-                    created = Some(crate::clock::rfc3339(built));
+                    created = Some(crate::clock::rfc3339(Duration::from_secs(built)));
                 }
                 config.history.push(HistoryEntry {
                     created: created.clone(),

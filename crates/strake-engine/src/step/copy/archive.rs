@@ -14,7 +14,9 @@ use strake_store::{RootDir, TarError};
 
 use super::plan::{CopyPlan, Source};
 use super::{CopyError, CopyTarget};
-use crate::build_context::{Entry, EntryKind, SourceError, SourceTree, open_file_beneath, shown, sys_stat};
+use crate::build_context::{
+    AtPath, Entry, EntryKind, SourceError, SourceTree, open_file_beneath, shown, sys_stat,
+};
 
 /// Limits of one archive: no image is near them, and a bomb is stopped.
 const MAX_BYTES: u64 = 1 << 40;

@@ -28,7 +28,8 @@ use super::layout::{Content, DirAttributes, LayerDir, Layout, Leaf};
 use super::plan::join;
 use super::{Copied, CopyError, LayerFiles, Owner, Previous};
 use crate::build_context::{
-    Entry, EntryKind, Origin, SourceError, SourceTree, open_beneath, open_file_beneath, read_hashed, sys_stat,
+    AtPath, Entry, EntryKind, Origin, SourceError, SourceTree, open_beneath, open_file_beneath, read_hashed,
+    sys_stat,
 };
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
