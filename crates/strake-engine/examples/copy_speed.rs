@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use strake_engine::Cancellation;
 use strake_engine::build_context::SourceTree;
 use strake_engine::copy::{Copied, CopyPlan, CopyTarget, LayerFiles, Listing, Previous, copy};
 use strake_graph::pattern::IgnoreRules;
@@ -103,7 +104,12 @@ impl Bench {
     fn signature(&self, cache: &mut StatCache) -> Result<(CopyPlan, Listing), Box<dyn std::error::Error>> {
         let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
         let globs = [CopyPlan::glob(".")?];
-        let tree = SourceTree::of_context(&self.root.join("context"), &IgnoreRules::default(), &globs)?;
+        let tree = SourceTree::of_context(
+            &self.root.join("context"),
+            &IgnoreRules::default(),
+            &globs,
+            &Cancellation::new(),
+        )?;
         let plan = CopyPlan::resolve(&self.op.sources, &BTreeMap::from([(self.context, Arc::new(tree))]))?;
         let mut caches = BTreeMap::from([(self.context, std::mem::take(cache))]);
         plan.digest_files(&mut caches, now)?;

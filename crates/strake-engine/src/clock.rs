@@ -13,10 +13,11 @@ pub(crate) fn now_ns() -> i64 {
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// A time in seconds since the Unix epoch as image configurations write it (RFC 3339, UTC).
-pub(crate) fn rfc3339(seconds: u64) -> String {
-    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+/// A time since the Unix epoch as image configurations write it (RFC 3339, UTC). One beyond all calendars is the last
+/// one that there is.
+pub(crate) fn rfc3339(since_epoch: Duration) -> String {
+    let nanoseconds = i128::try_from(since_epoch.as_nanos()).unwrap_or(i128::MAX);
+    jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// The host's name, for people.
@@ -30,7 +31,9 @@ mod tests {
 
     #[test]
     fn times_are_written_as_the_specification_says() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(1_700_000_000), "2023-11-14T22:13:20Z");
+        assert_eq!(rfc3339(Duration::ZERO), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(Duration::from_secs(1_700_000_000)), "2023-11-14T22:13:20Z");
+        assert_eq!(rfc3339(Duration::from_millis(1_500)), "1970-01-01T00:00:01.5Z");
+        assert_eq!(rfc3339(Duration::MAX), jiff::Timestamp::MAX.to_string());
     }
 }

@@ -4,7 +4,8 @@ use strake_exec::{ExecError, ExitStatus};
 use strake_graph::{Span, StepId};
 use strake_store::StoreError;
 
-use crate::image::ImageError;
+use crate::build_context::SourceError;
+use crate::image::{ImageError, ImageErrorKind};
 use crate::lock::LockError;
 use crate::step::copy::CopyError;
 
@@ -76,7 +77,7 @@ pub struct StepFailure {
     pub command: String,
     /// How it ended.
     pub exit: ExitStatus,
-    /// The file with its complete output.
+    /// The file with its output, complete up to 64 MiB.
     pub log: PathBuf,
     /// The last of its output, at most 16 KiB.
     pub tail: Vec<u8>,
@@ -136,6 +137,17 @@ pub enum StepError {
     /// The process ran and failed; becomes [`BuildError::Failed`].
     #[error("{}", ending(.0.exit))]
     Process(Box<ProcessFailure>),
+}
+
+impl StepError {
+    /// Whether it only says that the build was stopped.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Cancelled | Self::Copy(CopyError::Source(SourceError::Stopped)) => true,
+            Self::Image(error) => error.kind() == ImageErrorKind::Canceled,
+            _ => false,
+        }
+    }
 }
 
 impl From<ImageError> for StepError {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use strake_engine::Cancellation;
 use strake_engine::build_context::SourceTree;
 use strake_engine::copy::{CopyError, CopyPlan, CopyTarget, copy};
 use strake_graph::pattern::IgnoreRules;
@@ -167,7 +168,7 @@ fn built(store: &Store, root: &Path, case: &Case) -> Result<Tree, CopyError> {
         unpack: false,
     };
     let globs = [CopyPlan::glob(&case.pattern)?];
-    let source = SourceTree::of_context(&context, &IgnoreRules::default(), &globs)?;
+    let source = SourceTree::of_context(&context, &IgnoreRules::default(), &globs, &Cancellation::new())?;
     let plan = CopyPlan::resolve(&op.sources, &BTreeMap::from([(from, Arc::new(source))]))?;
     plan.digest_files(&mut BTreeMap::new(), 0)?;
     let layer = store.prepare_layer().unwrap();

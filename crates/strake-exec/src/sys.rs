@@ -1,5 +1,5 @@
 //! The system calls that need `unsafe`: everything else in the crate goes through `rustix`.
-#![allow(
+#![expect(
     unsafe_code,
     reason = "the only module of the project in which it is allowed; each block says why it is sound"
 )]

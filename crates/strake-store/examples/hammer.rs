@@ -1,6 +1,6 @@
 //! Writes layers, blobs and documents into a store until it is killed, for the tests of crash safety. Not of use to
 //! anybody else.
-#![allow(clippy::unwrap_used, reason = "a tool of the tests")]
+#![expect(clippy::unwrap_used, reason = "a tool of the tests")]
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! Measures the store on a real layer: `measure LAYER.tar.gz [SCRATCH]`. Prints seconds.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers")]
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

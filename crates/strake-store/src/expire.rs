@@ -2,7 +2,7 @@
 //!
 //! Whoever works with one of these holds a lock file: a step `locks/<signature>` while it writes `logs/<signature>.log`,
 //! and `locks/cache-<hex>`, shared or alone, while it uses `caches/<hex>`. Taking away needs the same lock for itself,
-//! so nothing goes under a step's feet. What is large is renamed into the trash: nothing is deleted under a lock.
+//! so nothing goes under a step's feet. Directories are renamed into the trash: nothing that takes long is done under a lock.
 //!
 //! A lock file is unlinked only while it is held, and whoever acquires one looks whether what it locked is still the
 //! file that the name stands for. That of a cache mount stays as long as the mount: its time says when that was last
@@ -183,8 +183,15 @@ impl<'a> Expiry<'a> {
 
     /// Takes `path` away, and lets go of the lock that guards it only then.
     fn remove(&mut self, item: Item, path: &Path, bytes: u64, reason: Reason, held: Option<Held>) {
-        if !self.dry_run {
-            self.shared.discard(path);
+        match item {
+            _ if self.dry_run => {}
+            // A directory may take long to delete. A plain file does not, and its room may be needed at once.
+            Item::CacheMount(_) => self.shared.discard(path),
+            _ => {
+                if let Err(error) = std::fs::remove_file(path) {
+                    tracing::warn!(path = %path.display(), %error, "cannot remove");
+                }
+            }
         }
         drop(held);
         self.report.freed_bytes += bytes;

@@ -178,6 +178,14 @@ pub fn usage(store: &Store) -> Result<Usage, StoreError> {
 /// # Errors
 /// When the index cannot be written.
 pub fn prune(store: &Store, policy: &PrunePolicy) -> Result<Report, StoreError> {
+    // What no record names is decided on by itself, without keeping anybody from the index. It comes first: on a full
+    // disk nothing can be recorded before something is gone.
+    let (before_ns, reason) = match (policy.all, policy.keep_newer_than) {
+        (true, _) => (i64::MAX, Reason::NotARoot),
+        (false, Some(time)) => (time, Reason::Old),
+        (false, None) => (i64::MIN, Reason::Old),
+    };
+    let beside = Expiry::prune(store.shared(), before_ns, reason, policy.dry_run).report;
     measure_layers(store)?;
     let root = store.root().to_owned();
     let mut report = store.index().write("decide what to remove", |transaction, _| {
@@ -200,13 +208,6 @@ pub fn prune(store: &Store, policy: &PrunePolicy) -> Result<Report, StoreError> 
             |blob| shared.discard(&shared.blob_path(blob)),
         )?;
     }
-    // What no record names is decided on by itself, without keeping anybody from the index.
-    let (before_ns, reason) = match (policy.all, policy.keep_newer_than) {
-        (true, _) => (i64::MAX, Reason::NotARoot),
-        (false, Some(time)) => (time, Reason::Old),
-        (false, None) => (i64::MIN, Reason::Old),
-    };
-    let beside = Expiry::prune(store.shared(), before_ns, reason, policy.dry_run).report;
     report.removed.extend(beside.removed);
     report.kept.extend(beside.kept);
     report.freed_bytes += beside.freed_bytes;

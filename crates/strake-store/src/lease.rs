@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::StoreError;
@@ -31,14 +31,18 @@ impl Lease {
             let mut file = File::create(&aside).map_err(StoreError::io("create", &aside))?;
             file.lock().map_err(StoreError::io("lock", &aside))?;
             let text = format!("{sequence} {}\n", std::process::id());
-            file.write_all(text.as_bytes()).map_err(StoreError::io("write", &aside))?;
+            match file.write_all(text.as_bytes()) {
+                // Who comes to make room must come in. A lease that says nothing protects everything.
+                Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {}
+                written => written.map_err(StoreError::io("write", &aside))?,
+            }
             match std::fs::rename(&aside, &path) {
                 Ok(()) => return Ok(Self { name, path, _locked: file }),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(StoreError::io("create", &path)(error)),
             }
         }
-        Err(StoreError::io("create", &path)(std::io::ErrorKind::ResourceBusy.into()))
+        Err(StoreError::io("create", &path)(ErrorKind::ResourceBusy.into()))
     }
 
     pub(crate) fn name(&self) -> &str {

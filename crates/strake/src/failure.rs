@@ -70,7 +70,7 @@ pub(crate) struct Failure {
 pub(crate) struct StepEnd {
     /// Its exit code, or 128 plus the signal.
     pub(crate) code: i32,
-    /// Its complete output.
+    /// Its output, as far as it is kept.
     pub(crate) log: std::path::PathBuf,
 }
 

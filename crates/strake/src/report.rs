@@ -226,7 +226,7 @@ fn step_failure(source: &Source, failed: &StepFailure) -> Failure {
     let mut failure = Failure::new(Kind::Step, chain(failed));
     failure.body = body;
     failure.step = Some(StepEnd { code: failed.exit.code(), log: failed.log.clone() });
-    failure.hint(format!("the complete output is in {}", failed.log.display()))
+    failure.hint(format!("its output is kept in {}", failed.log.display()))
 }
 
 fn tail(bytes: &[u8]) -> Vec<String> {

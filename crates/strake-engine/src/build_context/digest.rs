@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use rayon::prelude::*;
 use strake_store::{FileStat, StatCache};
 
-use super::{Entry, EntryKind, SourceError, SourceTree, open_file_beneath, sys_stat};
+use super::{AtPath, Entry, EntryKind, SourceError, SourceTree, open_file_beneath, sys_stat};
 
 /// Bytes read at once: large enough to make system calls cheap, small enough for a core's own cache.
 const PIECE: usize = 128 * 1024;
@@ -32,7 +32,7 @@ impl SourceTree {
     /// `read_ns` is a time before anything was read, in nanoseconds since 1970; new digests go to the cache with it.
     ///
     /// # Errors
-    /// When a file cannot be read, or is not the file that was scanned any more.
+    /// When a file cannot be read, or is not the file that was scanned any more; [`SourceError::Stopped`].
     pub fn digest_files(
         &self,
         indices: impl IntoIterator<Item = usize>,
@@ -77,11 +77,14 @@ impl SourceTree {
     }
 
     fn read(&self, entry: &Entry, buffer: &mut Vec<u8>) -> Result<FileDigest, SourceError> {
+        self.check()?;
         let file = open_file_beneath(self.root.as_fd(), &entry.path)
             .map(std::fs::File::from)
             .map_err(SourceError::sys("open", &entry.path))?;
         check_unchanged(entry, &file)?;
-        let digest = read_hashed(&file, buffer, |_| Ok(())).map_err(SourceError::io("read", &entry.path))?;
+        let digest = read_hashed(&file, buffer, |_| self.check().map_err(io::Error::other));
+        self.check()?;
+        let digest = digest.map_err(SourceError::io("read", &entry.path))?;
         check_unchanged(entry, &file)?;
         Ok(digest)
     }

@@ -16,15 +16,18 @@ mod resolve;
 mod tests;
 mod walk;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rustix::io::Errno;
 use strake_graph::pattern::{Glob, GlobError, IgnoreRules};
 use strake_store::{RootDir, View};
 
+use crate::request::Cancellation;
 pub use digest::FileDigest;
 pub(crate) use digest::read_hashed;
 pub(crate) use open::{open_beneath, open_file_beneath, sys_stat};
@@ -39,6 +42,8 @@ pub struct SourceTree {
     /// Sorted by components: whatever is below a directory comes right after it.
     entries: Vec<Entry>,
     digests: Vec<OnceLock<FileDigest>>,
+    /// Asked for each directory, each file, and each piece of a large one.
+    cancellation: Cancellation,
 }
 
 /// Where the files of a tree come from.
@@ -127,6 +132,9 @@ pub enum SourceError {
         /// The path below the root of the tree.
         path: Vec<u8>,
     },
+    /// Somebody stopped the build.
+    #[error("stopped")]
+    Stopped,
     /// A pattern is not one.
     #[error(transparent)]
     Pattern(#[from] GlobError),
@@ -161,43 +169,65 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-impl SourceError {
-    pub(crate) fn sys(action: &'static str, path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> Self + use<> {
+/// An error that says what was being done to the file at a path, here or in a layer.
+pub(crate) trait AtPath: Sized {
+    /// The error.
+    fn at_path(action: &'static str, path: Vec<u8>, source: io::Error) -> Self;
+
+    /// Makes one of an error of the standard library.
+    fn io(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self + use<Self> {
         let path = path.to_vec();
-        move |error| Self::Io { action, path, source: error.into() }
+        move |source| Self::at_path(action, path, source)
     }
 
-    pub(crate) fn io(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self + use<> {
-        let path = path.to_vec();
-        move |source| Self::Io { action, path, source }
+    /// Makes one of an error of a system call.
+    fn sys(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Self + use<Self> {
+        let of_io = Self::io(action, path);
+        move |error| of_io(error.into())
+    }
+}
+
+impl AtPath for SourceError {
+    fn at_path(action: &'static str, path: Vec<u8>, source: io::Error) -> Self {
+        Self::Io { action, path, source }
     }
 }
 
 impl SourceTree {
-    /// Scans a build context: what the patterns can select, less what is ignored.
+    /// Scans a build context: what the patterns can select, less what is ignored. With `cancellation` this is stopped,
+    /// and so is later reading of the tree's files.
     ///
     /// # Errors
     /// When a directory that is wanted cannot be read, or something vanishes meanwhile.
-    pub fn of_context(root: &Path, ignore: &IgnoreRules, wanted: &[Glob]) -> Result<Self, SourceError> {
+    pub fn of_context(
+        root: &Path,
+        ignore: &IgnoreRules,
+        wanted: &[Glob],
+        cancellation: &Cancellation,
+    ) -> Result<Self, SourceError> {
         let root = RootDir::open(root).map_err(SourceError::io("open the build context", b""))?;
-        Self::scan(Origin::Context, root, ignore.clone(), wanted)
+        Self::scan(Origin::Context, root, ignore.clone(), wanted, cancellation)
     }
 
     /// Scans the merged tree of a stage or image: what the patterns can select.
     ///
     /// # Errors
     /// As [`SourceTree::of_context`].
-    pub fn of_stage(view: &View, wanted: &[Glob]) -> Result<Self, SourceError> {
+    pub fn of_stage(view: &View, wanted: &[Glob], cancellation: &Cancellation) -> Result<Self, SourceError> {
         let root = view.root().open_dir(Path::new("")).map_err(SourceError::io("open the stage", b""))?;
-        Self::of_stage_root(root, wanted)
+        Self::of_stage_root(root, wanted, cancellation)
     }
 
     /// As [`SourceTree::of_stage`], for a tree that is a directory.
     ///
     /// # Errors
     /// As [`SourceTree::of_context`].
-    pub fn of_stage_root(root: RootDir, wanted: &[Glob]) -> Result<Self, SourceError> {
-        Self::scan(Origin::Stage, root, IgnoreRules::default(), wanted)
+    pub fn of_stage_root(
+        root: RootDir,
+        wanted: &[Glob],
+        cancellation: &Cancellation,
+    ) -> Result<Self, SourceError> {
+        Self::scan(Origin::Stage, root, IgnoreRules::default(), wanted, cancellation)
     }
 
     fn scan(
@@ -205,8 +235,10 @@ impl SourceTree {
         root: RootDir,
         ignore: IgnoreRules,
         wanted: &[Glob],
+        cancellation: &Cancellation,
     ) -> Result<Self, SourceError> {
-        let mut tree = Self { origin, root, ignore, entries: Vec::new(), digests: Vec::new() };
+        let cancellation = cancellation.clone();
+        let mut tree = Self { origin, root, ignore, entries: Vec::new(), digests: Vec::new(), cancellation };
         let mut reach = wanted.to_vec();
         loop {
             tree.entries = walk::walk(&tree, &reach)?;
@@ -224,6 +256,16 @@ impl SourceTree {
         }
         tree.digests = tree.entries.iter().map(|_| OnceLock::new()).collect();
         Ok(tree)
+    }
+
+    /// Whether to go on; asked by whatever takes long.
+    pub(crate) fn check(&self) -> Result<(), SourceError> {
+        if self.cancellation.is_requested() { Err(SourceError::Stopped) } else { Ok(()) }
+    }
+
+    /// What stops work on the tree.
+    pub(crate) fn cancellation(&self) -> &Cancellation {
+        &self.cancellation
     }
 
     /// Where the files come from.
@@ -249,6 +291,14 @@ impl SourceTree {
     /// The index of the entry at exactly this path.
     pub fn find(&self, path: &[u8]) -> Option<usize> {
         self.entries.binary_search_by(|entry| by_components(&entry.path, path)).ok()
+    }
+
+    /// Whether something is at a path: as it was scanned or, where nobody looked, as it is now.
+    pub(crate) fn is_there(&self, path: &[u8]) -> bool {
+        let is_gone =
+            |error: io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        let found = || self.root.stat(Path::new(OsStr::from_bytes(path)));
+        self.find(path).is_some() || !found().is_err_and(is_gone)
     }
 
     /// The entries below a directory; all for the root.

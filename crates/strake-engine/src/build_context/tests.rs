@@ -31,7 +31,7 @@ impl Dir {
     fn scan(&self, ignore: &str, wanted: &[&str]) -> SourceTree {
         let ignore = IgnoreRules::parse(ignore.as_bytes()).unwrap();
         let wanted: Vec<_> = wanted.iter().map(|text| glob(text)).collect();
-        SourceTree::of_context(self.0.path(), &ignore, &wanted).unwrap()
+        SourceTree::of_context(self.0.path(), &ignore, &wanted, &Cancellation::new()).unwrap()
     }
 }
 
@@ -213,4 +213,16 @@ fn remembered_files_are_not_read_again() {
 
 fn third_again(dir: &Dir, cache: &mut StatCache, now: i64) -> usize {
     dir.scan("", &["."]).digest_files([0], Some(cache), now).unwrap()
+}
+
+#[test]
+fn a_stopped_build_looks_at_nothing_more() {
+    let dir = Dir::with(&["a", "b/c"]);
+    let cancellation = Cancellation::new();
+    let scan = || SourceTree::of_context(dir.0.path(), &IgnoreRules::default(), &[glob(".")], &cancellation);
+    let tree = scan().unwrap();
+    cancellation.cancel();
+    assert!(matches!(tree.digest_files([0, 2], None, 0), Err(SourceError::Stopped)));
+    assert_eq!(tree.digest(0), None);
+    assert!(matches!(scan(), Err(SourceError::Stopped)));
 }

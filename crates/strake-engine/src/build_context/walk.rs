@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, RawDir};
 use strake_graph::pattern::Glob;
 use strake_store::root_dir::{EntryType, Metadata};
 
-use super::{Entry, EntryKind, Origin, SourceError, SourceTree, open_beneath};
+use super::{AtPath, Entry, EntryKind, Origin, SourceError, SourceTree, open_beneath};
 
 /// Room for the names of one `getdents` call; a few hundred names.
 const NAMES_BYTES: usize = 32 * 1024;
@@ -79,6 +79,7 @@ impl<'a> Walk<'a> {
     }
 
     fn list(&self, folder: &Folder) -> Result<(Vec<Candidate>, Vec<Folder>), SourceError> {
+        self.tree.check()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let directory = open_beneath(self.tree.root.as_fd(), &folder.path, flags)
             .map_err(SourceError::sys("open directory", &folder.path))?;

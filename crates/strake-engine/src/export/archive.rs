@@ -30,7 +30,10 @@ const BLOCK: u64 = 512;
 /// Where files of an archive go, one after the other.
 trait Sink {
     /// Writes a file of known content.
-    fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), ImageError>;
+    fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), ImageError> {
+        let mut reader = bytes;
+        self.stream(&mut reader, &|| Ok(name.to_owned())).map(drop)
+    }
     /// Writes a file whose name is known when its content was read.
     fn stream(
         &mut self,
@@ -86,11 +89,6 @@ impl<'a> TarSink<'a> {
 }
 
 impl Sink for TarSink<'_> {
-    fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), ImageError> {
-        let mut reader = bytes;
-        self.stream(&mut reader, &|| Ok(name.to_owned())).map(drop)
-    }
-
     fn stream(
         &mut self,
         read: &mut dyn Read,
@@ -143,11 +141,6 @@ struct DirectorySink<'a> {
 }
 
 impl Sink for DirectorySink<'_> {
-    fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), ImageError> {
-        let mut reader = bytes;
-        self.stream(&mut reader, &|| Ok(name.to_owned())).map(drop)
-    }
-
     fn stream(
         &mut self,
         read: &mut dyn Read,

@@ -7,8 +7,9 @@ use strake_store::compress::{decoder, detect};
 use strake_store::tar::{ApplyOptions, Whiteouts, apply, settle};
 use strake_store::{StoreError, UnpackOptions};
 
-use super::commit::{commit, rfc3339};
+use super::commit::commit;
 use super::error::ImageError;
+use super::rfc3339;
 use super::types::{CommitOptions, ImportOptions};
 use crate::event::Event;
 use crate::request::Environment;

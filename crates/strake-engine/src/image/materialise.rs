@@ -16,7 +16,7 @@ use super::content;
 use super::error::ImageError;
 use super::record;
 use crate::event::{Holder, TransferKind};
-use crate::lock::{Attempt, FileLocks, Lease};
+use crate::lock::{FileLocks, Hold, Lease, Waiter};
 use crate::request::Environment;
 
 /// A layer to unpack.
@@ -137,19 +137,14 @@ impl Work {
             since: crate::clock::now(),
             what: format!("layer {}", task.diff_id.0.short()),
         };
-        let mut attempt = 0;
-        loop {
-            self.check(env)?;
-            match locks.try_acquire(&name, &me)? {
-                Attempt::Held(lease) => {
-                    // Somebody else may have unpacked it just before.
-                    let is_there = env.store.index().layer(&task.layer)?.is_some();
-                    return Ok((!is_there).then_some(lease));
-                }
-                Attempt::Busy(_) => std::thread::sleep(FileLocks::pause(attempt)),
-            }
-            attempt += 1;
-        }
+        self.check(env)?;
+        // Nobody is told: whoever unpacks it shows how far it is.
+        let gives_up = || self.check(env).is_err();
+        let waiter = Waiter { me: &me, hears: &mut |_| (), gives_up: &gives_up };
+        let lease = locks.acquire(&name, Hold::Alone, waiter)?.ok_or(ImageError::Canceled)?;
+        // Somebody else may have unpacked it just before.
+        let is_there = env.store.index().layer(&task.layer)?.is_some();
+        Ok((!is_there).then_some(lease))
     }
 
     /// Waits until a layer is in place, by our hand or that of another process.

@@ -32,7 +32,7 @@ mod types;
 
 use std::io::Read;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use strake_oci::{ImageId, Platform, Reference};
 use strake_store::LayerId;
@@ -229,5 +229,5 @@ pub fn commit_stage(
 
 /// The time as images state it: RFC 3339 in UTC.
 pub fn rfc3339(time: SystemTime) -> String {
-    commit::rfc3339(time)
+    crate::clock::rfc3339(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -40,11 +40,40 @@ pub(crate) struct FileLocks {
     directory: PathBuf,
 }
 
+/// How a lock is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Nobody else has it meanwhile.
+    Alone,
+    /// Together with others who share it. Who waits to have it alone reads of the last who came.
+    Shared,
+}
+
 /// What one attempt gave.
 #[derive(Debug)]
 pub(crate) enum Attempt {
     Held(Lease),
     Busy(Option<Holder>),
+}
+
+/// Somebody who waits until a lock is free.
+pub(crate) struct Waiter<'a> {
+    /// What others will read while they wait.
+    pub(crate) me: &'a Holder,
+    /// Hears that there is a wait, and for whom.
+    pub(crate) hears: &'a mut dyn FnMut(Waiting),
+    /// Whether there is no point in waiting any more.
+    pub(crate) gives_up: &'a dyn Fn() -> bool,
+}
+
+/// What a waiter hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// The lock is not free. Comes first, and once.
+    Begun,
+    /// Another process has it; comes again when that changes. Of this process nothing is said: what it does is seen
+    /// already.
+    For(Holder),
 }
 
 impl FileLocks {
@@ -61,15 +90,43 @@ impl FileLocks {
         Self { directory }
     }
 
-    /// Takes the lock if it is free. `me` is what others will read while they wait.
-    pub(crate) fn try_acquire(&self, name: &str, me: &Holder) -> Result<Attempt, LockError> {
-        self.attempt(name, me, File::try_lock)
+    /// Takes the lock, however long that takes; nothing when the waiter gave up.
+    pub(crate) fn acquire(
+        &self,
+        name: &str,
+        hold: Hold,
+        waiter: Waiter<'_>,
+    ) -> Result<Option<Lease>, LockError> {
+        let mut told = None;
+        for attempt in 0.. {
+            let holder = match self.try_acquire(name, hold, waiter.me)? {
+                Attempt::Held(lease) => return Ok(Some(lease)),
+                Attempt::Busy(holder) => holder,
+            };
+            if attempt == 0 {
+                (waiter.hears)(Waiting::Begun);
+            }
+            let is_us = |holder: &Holder| (holder.pid, &holder.host) == (waiter.me.pid, &waiter.me.host);
+            if let Some(holder) = holder.filter(|holder| !is_us(holder))
+                && told.as_ref() != Some(&holder)
+            {
+                (waiter.hears)(Waiting::For(holder.clone()));
+                told = Some(holder);
+            }
+            if (waiter.gives_up)() {
+                return Ok(None);
+            }
+            std::thread::sleep(Self::PAUSES[attempt.min(Self::PAUSES.len() - 1)]);
+        }
+        unreachable!("the attempts do not end by themselves")
     }
 
-    /// Takes the lock together with others who share it, if nobody has it alone. Who waits to have it alone reads of
-    /// the last who came.
-    pub(crate) fn try_share(&self, name: &str, me: &Holder) -> Result<Attempt, LockError> {
-        self.attempt(name, me, File::try_lock_shared)
+    /// Takes the lock if it is free. `me` is what others will read while they wait.
+    pub(crate) fn try_acquire(&self, name: &str, hold: Hold, me: &Holder) -> Result<Attempt, LockError> {
+        match hold {
+            Hold::Alone => self.attempt(name, me, File::try_lock),
+            Hold::Shared => self.attempt(name, me, File::try_lock_shared),
+        }
     }
 
     fn attempt(
@@ -98,11 +155,6 @@ impl FileLocks {
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
         }
-    }
-
-    /// How long to sleep before attempt number `attempt` (from 0).
-    pub(crate) fn pause(attempt: usize) -> Duration {
-        Self::PAUSES[attempt.min(Self::PAUSES.len() - 1)]
     }
 }
 
@@ -135,6 +187,8 @@ fn read_holder(file: &mut File) -> Option<Holder> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn me(pid: u32) -> Holder {
@@ -145,43 +199,90 @@ mod tests {
     fn the_second_is_told_who_the_first_is() {
         let directory = tempfile::tempdir().unwrap();
         let locks = FileLocks::new(directory.path().to_owned());
-        let held = locks.try_acquire("a", &me(1)).unwrap();
+        let held = locks.try_acquire("a", Hold::Alone, &me(1)).unwrap();
         assert!(matches!(held, Attempt::Held(_)));
-        match locks.try_acquire("a", &me(2)).unwrap() {
+        match locks.try_acquire("a", Hold::Alone, &me(2)).unwrap() {
             Attempt::Busy(holder) => assert_eq!(holder, Some(me(1))),
             Attempt::Held(_) => panic!("held twice"),
         }
-        assert!(matches!(locks.try_acquire("b", &me(2)).unwrap(), Attempt::Held(_)));
+        assert!(matches!(locks.try_acquire("b", Hold::Alone, &me(2)).unwrap(), Attempt::Held(_)));
         drop(held);
-        assert!(matches!(locks.try_acquire("a", &me(2)).unwrap(), Attempt::Held(_)));
+        assert!(matches!(locks.try_acquire("a", Hold::Alone, &me(2)).unwrap(), Attempt::Held(_)));
     }
 
     #[test]
     fn those_who_share_keep_out_who_wants_it_alone() {
         let directory = tempfile::tempdir().unwrap();
         let locks = FileLocks::new(directory.path().to_owned());
-        let first = locks.try_share("a", &me(1)).unwrap();
-        let second = locks.try_share("a", &me(2)).unwrap();
+        let first = locks.try_acquire("a", Hold::Shared, &me(1)).unwrap();
+        let second = locks.try_acquire("a", Hold::Shared, &me(2)).unwrap();
         assert!(matches!((&first, &second), (Attempt::Held(_), Attempt::Held(_))));
         drop(first);
-        match locks.try_acquire("a", &me(3)).unwrap() {
+        match locks.try_acquire("a", Hold::Alone, &me(3)).unwrap() {
             Attempt::Busy(holder) => assert_eq!(holder, Some(me(2))),
             Attempt::Held(_) => panic!("held alone while it is shared"),
         }
         drop(second);
-        let alone = locks.try_acquire("a", &me(3)).unwrap();
+        let alone = locks.try_acquire("a", Hold::Alone, &me(3)).unwrap();
         assert!(matches!(alone, Attempt::Held(_)));
-        assert!(matches!(locks.try_share("a", &me(4)).unwrap(), Attempt::Busy(_)));
+        assert!(matches!(locks.try_acquire("a", Hold::Shared, &me(4)).unwrap(), Attempt::Busy(_)));
     }
 
     #[test]
     fn a_removed_file_is_not_the_lock() {
         let directory = tempfile::tempdir().unwrap();
         let locks = FileLocks::new(directory.path().to_owned());
-        let _old = locks.try_acquire("a", &me(1)).unwrap();
+        let _old = locks.try_acquire("a", Hold::Alone, &me(1)).unwrap();
         std::fs::remove_file(directory.path().join("a")).unwrap();
-        let new = locks.try_acquire("a", &me(2)).unwrap();
+        let new = locks.try_acquire("a", Hold::Alone, &me(2)).unwrap();
         assert!(matches!(new, Attempt::Held(_)));
-        assert!(matches!(locks.try_acquire("a", &me(3)).unwrap(), Attempt::Busy(_)));
+        assert!(matches!(locks.try_acquire("a", Hold::Alone, &me(3)).unwrap(), Attempt::Busy(_)));
+    }
+
+    #[test]
+    fn a_waiter_hears_of_each_holder_once_and_has_the_lock_when_it_is_free() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = FileLocks::new(directory.path().to_owned());
+        let hold = |pid| locks.try_acquire("a", Hold::Alone, &me(pid)).unwrap();
+        let mut held = Some(hold(1));
+        let (mut heard, attempts) = (Vec::new(), Cell::new(0));
+        let gives_up = || {
+            attempts.set(attempts.get() + 1);
+            false
+        };
+        // Who has it lets go as soon as somebody waits for it; then another has it, and lets go as well.
+        let mut hears = |waiting: Waiting| {
+            match &waiting {
+                Waiting::Begun => assert!(heard.is_empty()),
+                Waiting::For(holder) if holder.pid == 1 => {
+                    held = None;
+                    held = Some(hold(2));
+                }
+                Waiting::For(_) => held = None,
+            }
+            heard.push(waiting);
+        };
+        let waiter = Waiter { me: &me(3), hears: &mut hears, gives_up: &gives_up };
+        assert!(locks.acquire("a", Hold::Alone, waiter).unwrap().is_some());
+        assert_eq!(heard, [Waiting::Begun, Waiting::For(me(1)), Waiting::For(me(2))]);
+        assert_eq!(attempts.get(), 2);
+    }
+
+    #[test]
+    fn a_waiter_gives_up_and_hears_nothing_of_its_own_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = FileLocks::new(directory.path().to_owned());
+        let _held = locks.try_acquire("a", Hold::Shared, &me(1)).unwrap();
+        let mut heard = Vec::new();
+        let left = Cell::new(3);
+        let gives_up = || {
+            left.set(left.get() - 1);
+            left.get() == 0
+        };
+        let waiter = Waiter { me: &me(1), hears: &mut |waiting| heard.push(waiting), gives_up: &gives_up };
+        assert!(locks.acquire("a", Hold::Alone, waiter).unwrap().is_none());
+        assert_eq!(heard, [Waiting::Begun]);
+        let waiter = Waiter { me: &me(1), hears: &mut |_| panic!("nobody waits"), gives_up: &|| true };
+        assert!(locks.acquire("a", Hold::Shared, waiter).unwrap().is_some());
     }
 }

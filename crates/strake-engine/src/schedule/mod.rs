@@ -9,13 +9,14 @@
 //! waiting ──inputs done──▶ looking ──hit──────────────────────────────▶ done
 //!                             └─miss──▶ queued ──slot──▶ running ──────▶ done | failed
 //!                                          ▲                │ lock busy: gives its slot back, waits,
-//!                                          └── wants slot ──┘ looks again when it has the lock
+//!                                          └── wants slot ──┘ looks again when it has the step's lock
 //! ```
 //!
-//! The slot of a step that waits for another process to build it is free for others, so that waiting never blocks
-//! work. A step's lock is held only by a step that runs or is about to. A running step may still wait for cache mounts
-//! that it wants for itself, in the order of their names and with its slot, and for layers, from the bottom up; who
-//! holds those waits for no step. So there is no cycle to deadlock on.
+//! The slot of a step that waits for another one to build the same or to leave a cache mount is free for others, so
+//! that waiting never blocks work. Everything is taken in one order: the step's lock, those of its cache mounts by
+//! name, a slot, and last the layers it stands on, from the bottom up. Whoever has one of these waits only for what
+//! comes later in the order; a slot that was had before is given back as soon as a lock is not free. So there is no
+//! cycle to deadlock on.
 //!
 //! The first failure stops new work; steps that run are left to finish, so that what they made is kept. Cancelling
 //! kills them.
@@ -32,7 +33,7 @@ use strake_oci::HistoryEntry;
 use crate::error::{BuildError, StepError, StepFailure};
 use crate::event::{Event, Explanation};
 use crate::request::{BuildOutput, BuildRequest, Environment, StageOutput};
-use crate::step::{Build, Looked, Miss, Resolved};
+use crate::step::{Build, Executed, Looked, Miss, Resolved};
 use plan::Plan;
 
 /// Builds what the request's targets need.
@@ -44,19 +45,24 @@ pub fn build(request: &BuildRequest, environment: &Environment<'_>) -> Result<Bu
     // A collection running beside may take an old result between our finding it and our saying that it is used.
     // What we found is marked as used before anything stands on it, so the second try can only lose to another one.
     const TRIES: usize = 5;
+    let executed = Executed::default();
     for _ in 1..TRIES {
-        match build_once(request, environment) {
+        match build_once(request, environment, &executed) {
             Err(error) if error.is_pruned() => {}
             other => return other,
         }
     }
-    build_once(request, environment)
+    build_once(request, environment, &executed)
 }
 
-fn build_once(request: &BuildRequest, environment: &Environment<'_>) -> Result<BuildOutput, BuildError> {
+fn build_once(
+    request: &BuildRequest,
+    environment: &Environment<'_>,
+    executed: &Executed,
+) -> Result<BuildOutput, BuildError> {
     let plan = Plan::new(request, environment)?;
     (environment.events)(Event::Planned(plan.shown(&request.graph)));
-    let build = Build::new(request, environment, plan.numbers());
+    let build = Build::new(request, environment, executed, plan.numbers());
     let resolved = std::thread::scope(|scope| {
         let (sender, receiver) = channel();
         let mut state = Loop {
@@ -86,9 +92,9 @@ fn build_once(request: &BuildRequest, environment: &Environment<'_>) -> Result<B
 pub(crate) enum Message {
     /// A step was looked up.
     Looked(StepId, Result<Looked, StepError>),
-    /// A running step waits for another process and gave its slot back.
+    /// A running step waits for a lock and gave its slot back.
     Parked,
-    /// A step that waited has its lock now and wants a slot again. Answered with whether it may go on.
+    /// A step that waited has all its locks now and wants a slot again. Answered with whether it may go on.
     WantsSlot(StepId, SyncSender<bool>),
     /// A step that ran, or found its result after waiting.
     Finished { step: StepId, held_slot: bool, result: Result<Resolved, StepError> },
@@ -237,7 +243,7 @@ impl<'scope, 'env> Loop<'scope, 'env> {
     }
 
     fn failed(&mut self, id: StepId, error: StepError) {
-        if matches!(error, StepError::Cancelled) {
+        if error.is_cancelled() {
             self.build.event(Event::StepCanceled(id));
             return;
         }
@@ -288,7 +294,7 @@ fn stage_output(
             strake_graph::History::Instruction { created_by, step } => {
                 if let Some(step) = step {
                     let built = result_of(*step).built;
-                    created = Some(crate::clock::rfc3339(built));
+                    created = Some(crate::clock::rfc3339(Duration::from_secs(built)));
                 }
                 config.history.push(HistoryEntry {
                     created: created.clone(),

@@ -5,7 +5,7 @@ use strake_graph::StepId;
 use super::Message;
 use crate::error::StepError;
 use crate::event::Event;
-use crate::lock::{Attempt, FileLocks, Lease};
+use crate::lock::{Hold, Lease, Waiter, Waiting};
 use crate::step::{Build, Inputs, Miss, Resolved};
 
 /// Takes a step that missed to its end. Starts with a slot; says whether it still has one when it ends.
@@ -25,46 +25,36 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn locked_run(&mut self, inputs: &Inputs, miss: Miss) -> Result<Resolved, StepError> {
-        let (_lease, waited) = self.lock(&miss)?;
+        let _lease = self.lock(&miss.signature.to_string(), Hold::Alone)?;
         // Whoever held the lock has most likely built the very step. Even without waiting somebody may have finished
         // it between our look and our lock.
         if let Some(resolved) = self.build.look_again(self.step, inputs, miss.signature)? {
             self.build.event(Event::StepCached(self.step));
             return Ok(resolved);
         }
-        if waited && !self.wait_for_slot() {
+        let caches = self.build.cache_locks(self.step);
+        let caches = caches.iter().map(|(name, hold)| self.lock(name, *hold)).collect::<Result<_, _>>()?;
+        if !self.held_slot && !self.wait_for_slot() {
             return Err(StepError::Cancelled);
         }
-        self.build.execute(self.step, inputs, miss)
+        self.build.execute(self.step, inputs, miss, caches)
     }
 
-    /// Takes the step's lock. While somebody else has it, the slot is given back and the user is told who.
-    fn lock(&mut self, miss: &Miss) -> Result<(Lease, bool), StepError> {
-        let name = miss.signature.to_string();
-        let me = self.build.holder(self.step);
-        let mut told = None;
-        for attempt in 0.. {
-            match self.build.locks.try_acquire(&name, &me)? {
-                Attempt::Held(lease) => return Ok((lease, attempt > 0)),
-                Attempt::Busy(holder) => {
-                    if attempt == 0 {
-                        self.held_slot = false;
-                        let _ = self.loop_.send(Message::Parked);
-                    }
-                    if told != holder
-                        && let Some(holder) = holder
-                    {
-                        self.build.event(Event::StepWaiting(self.step, holder.clone()));
-                        told = Some(holder);
-                    }
-                }
+    /// Takes a lock. While somebody else has it, the slot is given back and the user is told who.
+    fn lock(&mut self, name: &str, hold: Hold) -> Result<Lease, StepError> {
+        let (build, step) = (self.build, self.step);
+        let mut hears = |waiting| match waiting {
+            Waiting::Begun if self.held_slot => {
+                self.held_slot = false;
+                // Only fails when the loop is gone, and then nobody counts slots.
+                let _ = self.loop_.send(Message::Parked);
             }
-            if self.build.is_stopping() {
-                return Err(StepError::Cancelled);
-            }
-            std::thread::sleep(FileLocks::pause(attempt));
-        }
-        unreachable!("the attempts do not end by themselves")
+            Waiting::Begun => {}
+            Waiting::For(holder) => build.event(Event::StepWaiting(step, holder)),
+        };
+        let gives_up = || build.is_stopping();
+        let waiter = Waiter { me: &build.holder(step), hears: &mut hears, gives_up: &gives_up };
+        build.locks.acquire(name, hold, waiter)?.ok_or(StepError::Cancelled)
     }
 
     fn wait_for_slot(&mut self) -> bool {

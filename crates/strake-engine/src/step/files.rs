@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use strake_graph::pattern::Glob;
 use strake_graph::{CopyOp, CopySource, Encoder, MakeDirOp, Mount, MountKind, Op, RunOp, StepId};
 use strake_oci::Digest;
-use strake_store::{ActiveSnapshot, Index, LayerId, StatCache, Store};
+use strake_store::{ActiveSnapshot, Index, LayerId, StatCache};
 
 use super::copy::{
     Change, ChangeKind, CopyError, CopyPlan, CopyTarget, LayerFiles, ListedKind, Listing, Previous, copy,
@@ -24,7 +24,7 @@ use crate::build_context::{SourceTree, shown};
 use crate::clock::now_ns;
 use crate::error::StepError;
 use crate::event::Event;
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, Cancellation, Environment};
 use crate::signature::Signature;
 
 /// Listings, by their digest: which files a copy selected.
@@ -46,6 +46,7 @@ pub(crate) struct Planned {
 pub(crate) struct Contexts<'a> {
     request: &'a BuildRequest,
     index: &'a Index,
+    cancellation: &'a Cancellation,
     scanned: BTreeMap<StepId, OnceLock<Context>>,
 }
 
@@ -64,10 +65,15 @@ struct Remembered {
 }
 
 impl<'a> Contexts<'a> {
-    pub(crate) fn new(request: &'a BuildRequest, store: &'a Store) -> Self {
+    pub(crate) fn new(request: &'a BuildRequest, environment: &Environment<'a>) -> Self {
         let graph = &request.graph;
         let contexts = graph.step_ids().filter(|id| matches!(graph.step(*id).op, Op::Context(_)));
-        Self { request, index: store.index(), scanned: contexts.map(|id| (id, OnceLock::new())).collect() }
+        Self {
+            request,
+            index: environment.store.index(),
+            cancellation: environment.cancellation,
+            scanned: contexts.map(|id| (id, OnceLock::new())).collect(),
+        }
     }
 
     /// The context, scanned for all the copies of the graph at once.
@@ -81,7 +87,8 @@ impl<'a> Contexts<'a> {
         };
         let source = self.request.contexts.get(&op.name);
         let source = source.ok_or_else(|| StepError::Context(op.name.clone()))?;
-        let tree = SourceTree::of_context(&source.root, &source.ignore, &self.patterns_from(id)?)
+        let patterns = self.patterns_from(id)?;
+        let tree = SourceTree::of_context(&source.root, &source.ignore, &patterns, self.cancellation)
             .map_err(CopyError::from)?;
         let key = source.root.to_string_lossy().into_owned();
         let remembered = Mutex::new(Remembered { cache: self.index.stat_cache(&key), is_changed: false });
@@ -104,13 +111,16 @@ impl<'a> Contexts<'a> {
         Ok(patterns)
     }
 
-    /// Keeps what was learned of files for the next build. A failure costs only time there.
+    /// Keeps what was learned of files for the next build, and forgets files that are gone. A failure costs only time
+    /// there. When nothing was learned nothing is written: then only what was there last time is remembered.
     pub(crate) fn save(&self) {
         for context in self.scanned.values().filter_map(OnceLock::get) {
-            let remembered = context.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            if remembered.is_changed
-                && let Err(error) = self.index.save_stat_cache(&context.key, &remembered.cache)
-            {
+            let mut remembered = context.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            if !remembered.is_changed {
+                continue;
+            }
+            remembered.cache.retain(|path| context.tree.is_there(path));
+            if let Err(error) = self.index.save_stat_cache(&context.key, &remembered.cache) {
                 tracing::warn!("cannot remember the digests of {}: {error}", context.key);
             }
         }
@@ -239,7 +249,7 @@ impl Build<'_> {
         crate::image::ensure_layers(self.environment, layers)?;
         let view = self.environment.store.open_view(layers)?;
         let patterns = patterns_of(sources, from)?;
-        Ok(SourceTree::of_stage(&view, &patterns).map_err(CopyError::from)?)
+        Ok(SourceTree::of_stage(&view, &patterns, self.environment.cancellation).map_err(CopyError::from)?)
     }
 
     /// The digests of what the bind mounts of a step show, by place in the list of mounts.

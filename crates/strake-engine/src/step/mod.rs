@@ -3,14 +3,15 @@
 pub mod copy;
 mod explain;
 mod files;
+mod log;
 pub(crate) mod make_dir;
 mod run;
 pub mod trust;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use strake_graph::{MountKind, Op, StepId};
@@ -20,7 +21,7 @@ use crate::cache::{CacheRecord, LocalCache, Place};
 use crate::clock::{host_name, now};
 use crate::error::StepError;
 use crate::event::{Event, Holder};
-use crate::lock::FileLocks;
+use crate::lock::{FileLocks, Lease};
 use crate::request::{BuildRequest, Environment};
 use crate::schedule::makes_layer;
 use crate::signature::{Part, Signature, StepInputs, parts_of};
@@ -37,7 +38,23 @@ pub(crate) struct Build<'a> {
     numbers: Vec<u32>,
     stopping: AtomicBool,
     warned_network: OnceLock<()>,
+    /// What this build carried out: of a step that must not come from the cache nothing else counts.
+    executed: &'a Executed,
     started: u64,
+}
+
+/// The signatures of the steps that one build carried out, whichever try it was in.
+#[derive(Debug, Default)]
+pub(crate) struct Executed(Mutex<BTreeSet<Signature>>);
+
+impl Executed {
+    fn insert(&self, signature: Signature) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(signature);
+    }
+
+    fn contains(&self, signature: Signature) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&signature)
+    }
 }
 
 /// What a step gave.
@@ -92,6 +109,7 @@ impl<'a> Build<'a> {
     pub(crate) fn new(
         request: &'a BuildRequest,
         environment: &'a Environment<'a>,
+        executed: &'a Executed,
         numbers: Vec<u32>,
     ) -> Self {
         Self {
@@ -99,10 +117,11 @@ impl<'a> Build<'a> {
             environment,
             locks: FileLocks::new(environment.store.lock_dir()),
             cache: LocalCache::new(environment.store.index()),
-            contexts: Contexts::new(request, environment.store),
+            contexts: Contexts::new(request, environment),
             numbers,
             stopping: AtomicBool::new(false),
             warned_network: OnceLock::new(),
+            executed,
             started: now(),
         }
     }
@@ -185,18 +204,19 @@ impl<'a> Build<'a> {
         })
     }
 
-    /// Looks for the record once more, with the lock held. A step that must not come from the cache may still come
-    /// from a process that built it while we waited.
+    /// Looks for the record once more, with the lock held. A step that must not come from the cache comes only from an
+    /// equal step that this build carried out. What another build made of it, even while we waited, counts only then:
+    /// when that began has nothing to do with us, and no two clocks need to be compared.
     pub(crate) fn look_again(
         &self,
         id: StepId,
         inputs: &Inputs,
         signature: Signature,
     ) -> Result<Option<Resolved>, StepError> {
-        let found = self.find(id, inputs, signature)?;
-        let fresh_enough =
-            |resolved: &Resolved| !self.request.graph.step(id).no_cache || resolved.built > self.started;
-        Ok(found.filter(fresh_enough))
+        if self.request.graph.step(id).no_cache && !self.executed.contains(signature) {
+            return Ok(None);
+        }
+        self.find(id, inputs, signature)
     }
 
     fn find(&self, id: StepId, inputs: &Inputs, signature: Signature) -> Result<Option<Resolved>, StepError> {
@@ -246,8 +266,14 @@ impl<'a> Build<'a> {
         self.request.secrets.keys().map(|id| (id.clone(), true)).collect()
     }
 
-    /// Carries a step out and records it. The caller holds the step's lock.
-    pub(crate) fn execute(&self, id: StepId, inputs: &Inputs, mut miss: Miss) -> Result<Resolved, StepError> {
+    /// Carries a step out and records it. The caller holds the step's lock; `caches` are those of its cache mounts.
+    pub(crate) fn execute(
+        &self,
+        id: StepId,
+        inputs: &Inputs,
+        mut miss: Miss,
+        caches: Vec<Lease>,
+    ) -> Result<Resolved, StepError> {
         let started = Instant::now();
         let step = self.request.graph.step(id);
         let base = self.base_layers(id, inputs);
@@ -255,7 +281,7 @@ impl<'a> Build<'a> {
         crate::image::ensure_layers(self.environment, &base)?;
         let signature = miss.signature;
         let active = match &step.op {
-            Op::Run(op) => self.run(id, op, &base, inputs, signature)?,
+            Op::Run(op) => self.run(id, op, &base, inputs, signature, caches)?,
             Op::Copy(op) => self.copy(id, op, &base, inputs, &mut miss)?,
             Op::MakeDir(op) => self.make_dir(op, &base)?,
             Op::Scratch | Op::Image(_) | Op::Context(_) => {
@@ -268,6 +294,7 @@ impl<'a> Build<'a> {
         record.millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         record.built = now();
         let resolved = self.commit(signature, base, active, kind, record)?;
+        self.executed.insert(signature);
         self.event(Event::StepFinished(id, started.elapsed()));
         Ok(resolved)
     }

@@ -1,21 +1,20 @@
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use strake_exec::{Container, Io, Process, Rootfs, Stdin};
-use strake_graph::{Mount, MountKind, Network, RunOp, Sharing, StepId};
+use strake_graph::{Mount, MountKind, Network, Op, RunOp, Sharing, StepId};
 use strake_oci::Digest;
 use strake_store::{ActiveSnapshot, Flavour, LayerId, SnapshotMount, TempDir};
 
+use super::log::Log;
 use super::{Build, Inputs, file_error};
 use crate::error::{ProcessFailure, StepError};
 use crate::event::{Event, Stream};
-use crate::lock::{Attempt, FileLocks, Lease};
+use crate::lock::{Attempt, Hold, Lease};
 use crate::signature::Signature;
 use crate::step::trust;
 
-/// How much of a step's output is kept for the error message, in bytes. The log has all of it.
+/// How much of a step's output is kept for the error message, in bytes. The log has more of it.
 const TAIL: usize = 16 << 10;
 
 /// The host name inside a step. Some programs write it into what they make, so it is always the same.
@@ -31,7 +30,8 @@ struct Mounts {
 }
 
 impl Build<'_> {
-    /// Runs the process of a `RUN` on top of `base`; what it changed is in the snapshot.
+    /// Runs the process of a `RUN` on top of `base`; what it changed is in the snapshot. `caches` are the leases of
+    /// [`Build::cache_locks`]; they end with the process.
     pub(super) fn run(
         &self,
         id: StepId,
@@ -39,9 +39,13 @@ impl Build<'_> {
         base: &[LayerId],
         inputs: &Inputs,
         signature: Signature,
+        caches: Vec<Lease>,
     ) -> Result<ActiveSnapshot, StepError> {
         let store = self.environment.store;
-        let mut mounts = self.mounts(id, op, inputs)?;
+        let mut mounts = Mounts { leases: caches, ..Mounts::default() };
+        for mount in &op.mounts {
+            self.add_mount(id, mount, inputs, &mut mounts)?;
+        }
         let active = store.snapshots().prepare(base)?;
         let mut env = op.env.clone();
         let trust = match &self.request.ca_certificates {
@@ -84,13 +88,10 @@ impl Build<'_> {
 
     fn run_logged(&self, id: StepId, op: &RunOp, container: &Container, log: &Path) -> Result<(), StepError> {
         let on_log = |source| StepError::File { what: "write log", path: log.to_owned(), source };
-        let mut file = File::create(log).map_err(on_log)?;
+        let mut file = Log::create(log).map_err(on_log)?;
         let mut tail = Vec::new();
-        let mut log_error = None;
         let mut output = |stream: strake_exec::Stream, bytes: &[u8]| {
-            if let Err(error) = file.write_all(bytes) {
-                log_error.get_or_insert(error);
-            }
+            file.write(bytes);
             keep_tail(&mut tail, bytes);
             let stream = match stream {
                 strake_exec::Stream::Stdout => Stream::Stdout,
@@ -104,9 +105,7 @@ impl Build<'_> {
             Err(strake_exec::ExecError::Cancelled) => return Err(StepError::Cancelled),
             other => other?,
         };
-        if let Some(error) = log_error {
-            return Err(on_log(error));
-        }
+        file.finish().map_err(on_log)?;
         if exit.success() {
             return Ok(());
         }
@@ -133,14 +132,6 @@ impl Build<'_> {
                 }
             },
         }
-    }
-
-    fn mounts(&self, id: StepId, op: &RunOp, inputs: &Inputs) -> Result<Mounts, StepError> {
-        let mut mounts = Mounts { leases: self.lock_caches(id, op)?, ..Mounts::default() };
-        for mount in &op.mounts {
-            self.add_mount(id, mount, inputs, &mut mounts)?;
-        }
-        Ok(mounts)
     }
 
     fn add_mount(
@@ -230,19 +221,23 @@ impl Build<'_> {
         Ok(strake_exec::MountKind::Layers { lowers, user_xattr, source, scratch })
     }
 
-    /// Waits for all caches that a step wants for itself or shares with others, in the order of their names: so two
-    /// steps that want the same two never wait for each other, and a step that mounts one of them twice does not wait
-    /// for itself. A collection takes away no cache that a step has, shared or not.
-    fn lock_caches(&self, step: StepId, op: &RunOp) -> Result<Vec<Lease>, StepError> {
-        let mut is_alone: BTreeMap<Digest, bool> = BTreeMap::new();
+    /// The locks of all caches that a step wants for itself or shares with others, in the order in which they are to
+    /// be taken: so two steps that want the same two never wait for each other, and a step that mounts one of them
+    /// twice does not wait for itself. A collection takes away no cache that a step has, shared or not.
+    pub(crate) fn cache_locks(&self, id: StepId) -> BTreeMap<String, Hold> {
+        let mut holds = BTreeMap::new();
+        let Op::Run(op) = &self.request.graph.step(id).op else { return holds };
         for mount in &op.mounts {
             if let MountKind::Cache { id, sharing: sharing @ (Sharing::Shared | Sharing::Locked), .. } =
                 &mount.kind
             {
-                *is_alone.entry(cache_name(id, 0)).or_default() |= *sharing == Sharing::Locked;
+                let hold = holds.entry(cache_lock(&cache_name(id, 0))).or_insert(Hold::Shared);
+                if *sharing == Sharing::Locked {
+                    *hold = Hold::Alone;
+                }
             }
         }
-        is_alone.iter().map(|(name, is_alone)| self.wait_for_cache(step, name, *is_alone)).collect()
+        holds
     }
 
     /// Finds the directory of a cache mount by the name it has in the store; a private one is locked here, the others
@@ -259,37 +254,16 @@ impl Build<'_> {
             let name = cache_name(id, number);
             match sharing {
                 Sharing::Shared | Sharing::Locked => {}
-                Sharing::Private => match self.locks.try_acquire(&cache_lock(&name), &self.holder(step))? {
-                    Attempt::Held(lease) => mounts.leases.push(lease),
-                    Attempt::Busy(_) => continue,
-                },
+                Sharing::Private => {
+                    match self.locks.try_acquire(&cache_lock(&name), Hold::Alone, &self.holder(step))? {
+                        Attempt::Held(lease) => mounts.leases.push(lease),
+                        Attempt::Busy(_) => continue,
+                    }
+                }
             }
             return Ok(name);
         }
         unreachable!("the siblings do not end")
-    }
-
-    fn wait_for_cache(&self, step: StepId, name: &Digest, is_alone: bool) -> Result<Lease, StepError> {
-        let mut told = false;
-        let lock = cache_lock(name);
-        for attempt in 0.. {
-            let me = self.holder(step);
-            let tried =
-                if is_alone { self.locks.try_acquire(&lock, &me) } else { self.locks.try_share(&lock, &me) };
-            match tried? {
-                Attempt::Held(lease) => return Ok(lease),
-                Attempt::Busy(Some(holder)) if !told && holder.pid != std::process::id() => {
-                    told = true;
-                    self.event(Event::StepWaiting(step, holder));
-                }
-                Attempt::Busy(_) => {}
-            }
-            if self.is_stopping() {
-                return Err(StepError::Cancelled);
-            }
-            std::thread::sleep(FileLocks::pause(attempt));
-        }
-        unreachable!("the attempts do not end by themselves")
     }
 }
 

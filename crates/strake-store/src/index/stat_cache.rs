@@ -5,7 +5,7 @@
 //! path, the paths, and a BLAKE3 digest of all before it. What lies in the store's own `tmp` is not remembered: it is
 //! never seen again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -95,10 +95,17 @@ impl StatCache {
         !self.added.is_empty()
     }
 
-    /// Forgets files that `keep` does not want, such as those no longer there.
-    pub fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+    /// Forgets files that `keep` does not want, such as those no longer there. Costs nothing but the question when
+    /// all are wanted.
+    pub fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
+        let loaded = (0..self.count).map(|at| self.path_of(self.record(at)));
+        let paths = loaded.chain(self.added.keys().map(AsRef::as_ref));
+        let gone: BTreeSet<Box<[u8]>> = paths.filter(|path| !keep(path)).map(Box::from).collect();
+        if gone.is_empty() {
+            return;
+        }
         let mut all = self.merged();
-        all.retain(|path, _| keep(path));
+        all.retain(|path, _| !gone.contains(path));
         *self = Self { added: all, ..Self::default() };
     }
 
@@ -289,6 +296,23 @@ mod tests {
         assert_eq!(cache.get(b"a/b", &stat(7, 1_000_000_002)), None);
         assert_eq!(cache.get(b"c", &stat(7, 1)), None);
         assert_eq!(cache.len(), 2);
+    }
+
+    #[test]
+    fn forgets_what_is_not_wanted_and_nothing_else() {
+        let mut cache = StatCache::default();
+        cache.put(b"loaded", &stat(1, 1), [1; 32], 9_000_000_000);
+        cache.put(b"loaded-gone", &stat(2, 1), [2; 32], 9_000_000_000);
+        let mut cache = StatCache::parse(cache.encode("/src")).unwrap();
+        cache.put(b"added", &stat(3, 1), [3; 32], 9_000_000_000);
+        cache.put(b"added-gone", &stat(4, 1), [4; 32], 9_000_000_000);
+        cache.retain(|_| true);
+        assert_eq!(cache.len(), 4);
+        cache.retain(|path| !path.ends_with(b"-gone"));
+        let cache = StatCache::parse(cache.encode("/src")).unwrap();
+        assert_eq!(cache.len(), 2);
+        assert_eq!(cache.get(b"loaded", &stat(1, 1)), Some([1; 32]));
+        assert_eq!(cache.get(b"added", &stat(3, 1)), Some([3; 32]));
     }
 
     #[test]

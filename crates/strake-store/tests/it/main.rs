@@ -1,6 +1,6 @@
 //! The store from outside.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-#![allow(clippy::print_stderr, reason = "what is missing or under test is said aloud")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(clippy::print_stderr, reason = "what is missing or under test is said aloud")]
 
 mod crash;
 mod fixture;

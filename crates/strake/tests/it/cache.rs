@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
+use strake_store::{FileStat, StatCache, Store, StoreOptions};
 use strake_testkit::ImageArchive;
 
 use crate::scene::{Built, Scene};
@@ -56,6 +57,28 @@ fn times_of_files_are_no_reason_content_is() {
     set_time(&path);
     scene.build(&[]).expect_ran(&["COPY", "RUN"]);
     assert_eq!(scene.content("g", &[]), "two");
+}
+
+/// What is remembered of files does not outlive them. Files that this build has no use for stay remembered.
+#[test]
+fn digests_of_files_that_are_gone_are_forgotten() {
+    let scene = Scene::new("FROM busybox\nCOPY d /d\n");
+    scene.file("d/f", "x");
+    scene.file("outside", "1");
+    let store = Store::open(&scene.sandbox.store(), &StoreOptions::default()).unwrap();
+    let key = scene.sandbox.path("c");
+    let key = key.to_str().unwrap();
+    let (paths, stat) = (
+        ["d/gone", "outside", "gone/as/well", "outside/no-folder"],
+        FileStat { dev: 1, ino: 1, size: 1, mtime_ns: 1, ctime_ns: 1 },
+    );
+    let mut cache = StatCache::default();
+    paths.iter().for_each(|path| cache.put(path.as_bytes(), &stat, [1; 32], i64::MAX));
+    store.index().save_stat_cache(key, &cache).unwrap();
+    let known = || paths.map(|path| store.index().stat_cache(key).get(path.as_bytes(), &stat).is_some());
+    assert_eq!(known(), [true; 4]);
+    scene.build(&[]).expect_ran(&["COPY"]);
+    assert_eq!(known(), [false, true, false, false]);
 }
 
 #[test]

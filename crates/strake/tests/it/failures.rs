@@ -196,6 +196,51 @@ fn a_full_disk_is_said_and_the_store_is_usable_afterwards() {
     assert!(built.stderr.contains("CACHED"), "{built}");
 }
 
+/// Output goes on after the log has all that it may have; the log says where it ends.
+#[test]
+fn a_log_has_a_limit() {
+    let scene = Scene::new(
+        "FROM busybox\nRUN head -c 70000000 /dev/zero | tr '\\0' 'x' | fold -w 100; echo the end; exit 4\n",
+    );
+    let failed = scene.fails(1, &[]);
+    assert!(failed.finished.stderr.contains("the end"));
+    let log = crate::scene::text(&failed.last("error")["log"]);
+    let kept = std::fs::read_to_string(log).unwrap();
+    assert!(kept.len() > 64 << 20 && kept.len() < (64 << 20) + 100, "{}", kept.len());
+    assert!(kept.ends_with("[the rest is not kept: the log has its 64 MiB]\n"));
+}
+
+/// A log that took the last of the disk: pruning works, whatever it is to take, and gives the room back.
+#[test]
+fn a_disk_that_a_log_filled_can_be_pruned() {
+    if !is_root() {
+        return lacking("root, to mount a small file system");
+    }
+    let sandbox = Sandbox::new(STRAKE).unwrap();
+    let disk = SmallDisk::mount(&sandbox.path("disk"), "24m");
+    let strake = |words: &[&str]| sandbox.strake(words).env("STRAKE_ROOT", &disk.0).seconds(60);
+    let base = sandbox.base_archive(strake_testkit::Base::Busybox, "busybox").unwrap();
+    strake(&["load", "-i"]).arg(&base).succeed().unwrap();
+    let talks = "FROM busybox\nRUN head -c 40000000 /dev/zero | tr '\\0' 'x' | fold -w 100\n";
+    sandbox.write("c/Dockerfile", talks).unwrap();
+    // Several times: each log fills what is there.
+    for number in 0..3 {
+        sandbox.write("c/Dockerfile", talks.replace("40000000", &format!("4000000{number}"))).unwrap();
+        let failed = strake(&["build", "--progress=quiet", "--network=none", "c"]).finish().unwrap();
+        let said = failed.stderr.to_lowercase();
+        assert!(failed.code == 3 && said.contains("write log") && said.contains("no space left"), "{failed}");
+    }
+    let free = || rustix::fs::statvfs(&disk.0).map(|found| found.f_bavail * found.f_frsize).unwrap();
+    assert!(free() < 4 << 20, "{}", free());
+    strake(&["prune"]).succeed().unwrap();
+    // Now to the last byte: what the logs give back is what the index is written with.
+    let mut rest = std::fs::File::create(disk.0.join("rest")).unwrap();
+    assert!(std::io::copy(&mut std::io::repeat(1), &mut rest).is_err());
+    assert_eq!(free(), 0);
+    strake(&["prune", "--all"]).succeed().unwrap();
+    assert!(free() > 16 << 20, "{}", free());
+}
+
 /// Name, type, link target, content.
 type Entry<'a> = (&'a str, u8, &'a str, &'a [u8]);
 

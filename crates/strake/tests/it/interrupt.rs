@@ -147,3 +147,21 @@ fn a_container_of_run_gets_the_signal() {
     let (code, stdout, stderr) = started.end();
     assert!(code == 7 || code == 143, "{code} {stdout} {stderr}");
 }
+
+/// A file that takes hours to read is no reason to go on.
+#[test]
+fn reading_a_very_large_file_is_stopped() {
+    let scene = Scene::new("FROM busybox\nCOPY big /big\n");
+    let big = scene.sandbox.path("c/big");
+    std::fs::File::create(&big).unwrap().set_len(8 << 40).unwrap();
+    let started = scene.start_build(&[]);
+    let files = std::path::PathBuf::from(format!("/proc/{}/fd", started.pid()));
+    eventually("the file to be read", || {
+        // What is closed while we look is gone.
+        let files = std::fs::read_dir(&files).ok()?.flatten();
+        files.filter_map(|file| std::fs::read_link(file.path()).ok()).find(|path| *path == big)
+    });
+    started.send(Signal::INT);
+    let (code, _, stderr) = started.end();
+    assert_eq!(code, 130, "{stderr}");
+}

@@ -1,9 +1,11 @@
 //! Several processes on one store: a common step is built once, whoever dies.
 
+use std::time::SystemTime;
+
 use rustix::process::Signal;
 use strake_testkit::TestUser;
 
-use crate::scene::{Built, Scene};
+use crate::scene::{Built, Scene, eventually};
 
 /// Each execution of a step leaves a line in a cache mount.
 const COUNTED: &str = "FROM busybox\n\
@@ -92,6 +94,26 @@ fn a_waiter_takes_over_when_the_holder_is_killed() {
     assert_eq!(code, 0, "{stderr}");
     let log = executions(&scene);
     assert!(log == "run\nrun\n", "{log:?}");
+}
+
+/// What another process makes of a step while we wait for it is no result of ours.
+#[test]
+fn without_cache_a_waiter_carries_the_step_out_itself() {
+    let seconds = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let scene = Scene::new(GATED);
+    let mut holder = scene.start_build(&[]);
+    holder.wait_for("began\\n");
+    let mut waiter = scene.start_build(&["--no-cache"]);
+    waiter.wait_for("\"waiting\"");
+    // The holder's result is younger than the waiter's beginning by more than any clock's grain.
+    let now = seconds();
+    eventually("the second after the next", || (seconds() > now + 1).then_some(()));
+    open_the_gate(&scene);
+    for process in [holder, waiter] {
+        let (code, _, stderr) = process.end();
+        assert_eq!(code, 0, "{stderr}");
+    }
+    assert_eq!(executions(&scene), "run\nrun\n");
 }
 
 #[test]

@@ -14,7 +14,9 @@ use strake_store::{RootDir, TarError};
 
 use super::plan::{CopyPlan, Source};
 use super::{CopyError, CopyTarget};
-use crate::build_context::{Entry, EntryKind, SourceError, SourceTree, open_file_beneath, shown, sys_stat};
+use crate::build_context::{
+    AtPath, Entry, EntryKind, SourceError, SourceTree, open_file_beneath, shown, sys_stat,
+};
 
 /// Limits of one archive: no image is near them, and a bomb is stopped.
 const MAX_BYTES: u64 = 1 << 40;
@@ -75,7 +77,8 @@ fn unpack(
         max_entries: MAX_ENTRIES,
         whiteouts: Whiteouts::Plain,
     };
-    let applied = apply(reader, &directory, &options);
+    let applied = apply(Stoppable { reader, tree }, &directory, &options);
+    tree.check()?;
     // Looked at when all was read, and before what is wrong with it is told: a change explains that too.
     check_unchanged(entry, &file)?;
     let applied = applied.map_err(failed)?;
@@ -91,9 +94,22 @@ fn unpack(
     }
     let root =
         RootDir::open(&directory).map_err(CopyError::io("open what was unpacked from", &entry.path))?;
-    let tree = SourceTree::of_stage_root(root, &[Glob::literal(b"")])?;
+    let tree = SourceTree::of_stage_root(root, &[Glob::literal(b"")], tree.cancellation())?;
     let implicit = applied.implicit_dirs.into_iter().map(|path| path.into_os_string().into_vec()).collect();
     Ok(Some(Unpacked { place, tree, implicit, notes: applied.notes }))
+}
+
+/// Reads until the build is stopped.
+struct Stoppable<'t, R> {
+    reader: R,
+    tree: &'t SourceTree,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.tree.check().map_err(io::Error::other)?;
+        self.reader.read(buffer)
+    }
 }
 
 /// What is unpacked must be what the signature was made of. The file was hashed when its tree was scanned, and unlike a

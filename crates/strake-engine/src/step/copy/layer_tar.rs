@@ -209,10 +209,16 @@ impl<'t> TarPart<'t> {
         }
     }
 
-    /// All the content of a file, which has `size` bytes.
-    pub(super) fn content_of(&mut self, mut file: File, size: u64) -> io::Result<()> {
+    /// All the content of a file, which has `size` bytes; `go_on` is asked before each piece.
+    pub(super) fn content_of(
+        &mut self,
+        mut file: File,
+        size: u64,
+        go_on: impl Fn() -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut left = size;
         while left > 0 {
+            go_on()?;
             let start = self.piece.len();
             let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE);
             self.piece.resize(start + wanted, 0);

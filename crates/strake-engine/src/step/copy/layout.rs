@@ -13,7 +13,7 @@ use strake_store::RootDir;
 
 use super::plan::{Destination, join};
 use super::{CopyError, Owner, mode};
-use crate::build_context::{EntryKind, SourceTree};
+use crate::build_context::{AtPath, EntryKind, SourceTree};
 
 /// A new layer.
 #[derive(Debug)]

@@ -33,7 +33,7 @@ use std::path::Path;
 use strake_graph::CopyOp;
 use strake_store::{Flavour, RootDir, TarError};
 
-use crate::build_context::{SourceError, shown};
+use crate::build_context::{AtPath, SourceError, shown};
 
 pub use layer_tar::LayerTar;
 pub(crate) use layout::Layout;
@@ -135,15 +135,9 @@ pub enum CopyError {
     },
 }
 
-impl CopyError {
-    pub(crate) fn sys(action: &'static str, path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> Self + use<> {
-        let path = path.to_vec();
-        move |error| Self::Io { action, path, source: error.into() }
-    }
-
-    pub(crate) fn io(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self + use<> {
-        let path = path.to_vec();
-        move |source| Self::Io { action, path, source }
+impl AtPath for CopyError {
+    fn at_path(action: &'static str, path: Vec<u8>, source: io::Error) -> Self {
+        Self::Io { action, path, source }
     }
 }
 

@@ -11,11 +11,13 @@ use strake_store::Flavour;
 
 use super::*;
 use crate::build_context::SourceTree;
+use crate::request::Cancellation;
 
 /// A context, an image and a new layer, all removed at the end of the test.
 struct World {
     dir: tempfile::TempDir,
     ids: [StepId; 3],
+    cancellation: Cancellation,
 }
 
 /// A layer that was written, and what the copy said of it.
@@ -37,7 +39,7 @@ impl World {
             no_cache: false,
         };
         let ids = [graph.push_step(step()), graph.push_step(step()), graph.push_step(step())];
-        let world = Self { dir: tempfile::tempdir().unwrap(), ids };
+        let world = Self { dir: tempfile::tempdir().unwrap(), ids, cancellation: Cancellation::new() };
         for folder in ["context", "image", "stage"] {
             fs::create_dir(world.dir.path().join(folder)).unwrap();
             fs::set_permissions(world.dir.path().join(folder), fs::Permissions::from_mode(0o755)).unwrap();
@@ -102,9 +104,10 @@ impl World {
             op.sources.iter().filter_map(pattern).collect()
         };
         let ignore = IgnoreRules::parse(ignore.as_bytes()).unwrap();
-        let context = SourceTree::of_context(&self.path("context"), &ignore, &globs(self.ids[1]))?;
+        let context =
+            SourceTree::of_context(&self.path("context"), &ignore, &globs(self.ids[1]), &self.cancellation)?;
         let stage = RootDir::open(&self.path("stage")).unwrap();
-        let stage = SourceTree::of_stage_root(stage, &globs(self.ids[2]))?;
+        let stage = SourceTree::of_stage_root(stage, &globs(self.ids[2]), &self.cancellation)?;
         let trees = BTreeMap::from([(self.ids[1], Arc::new(context)), (self.ids[2], Arc::new(stage))]);
         let plan = CopyPlan::resolve(&op.sources, &trees)?;
         plan.digest_files(&mut BTreeMap::new(), 0)?;
@@ -590,4 +593,34 @@ fn a_tar_with_hard_links_is_left_to_whoever_reads_the_layer() {
     let layer = world.copy(&["d"], "/d");
     assert_eq!(layer.copied.tar, None);
     assert_eq!(layer.stat("d/one").nlink(), 2);
+}
+
+#[test]
+fn a_stopped_build_copies_nothing_more() {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1);
+    archive.append_data(&mut header, "x", &b"x"[..]).unwrap();
+    let archive = archive.into_inner().unwrap();
+    for (unpack, source) in [(false, "f"), (false, "stage:f"), (true, "f")] {
+        let world = World::with(&[], &[]);
+        fs::write(world.path("context/f"), &archive).unwrap();
+        fs::write(world.path("stage/f"), &archive).unwrap();
+        let op = CopyOp { unpack, ..world.op(&[source], "/") };
+        let plan = world.plan(&op, "").unwrap();
+        world.cancellation.cancel();
+        let (upper, scratch) = (world.path("upper"), world.path("scratch"));
+        fs::create_dir(&upper).unwrap();
+        fs::create_dir(&scratch).unwrap();
+        let target = CopyTarget {
+            upper: &upper,
+            below: None,
+            scratch: &scratch,
+            previous: None,
+            flavour: Flavour::Trusted,
+        };
+        let stopped = copy(&op, &plan, &target);
+        assert!(matches!(stopped, Err(CopyError::Source(SourceError::Stopped))), "{stopped:?}");
+        assert_eq!(fs::read_dir(&upper).unwrap().count(), 0);
+    }
 }

@@ -34,7 +34,7 @@ use super::layout::{Content, DirAttributes, LayerDir, Layout, Leaf};
 use super::plan::join;
 use super::{Copied, CopyError, LayerFiles, Owner, Previous};
 use crate::build_context::{
-    Entry, EntryKind, FileDigest, Origin, SourceError, SourceTree, by_components, open_beneath,
+    AtPath, Entry, EntryKind, FileDigest, Origin, SourceError, SourceTree, by_components, open_beneath,
     open_file_beneath, read_hashed, sys_stat,
 };
 use crate::clock::now_ns;
@@ -50,6 +50,8 @@ const SMALL: u64 = 256 << 10;
 
 /// Bytes of a large file that are copied at once.
 const LARGE_PIECE: usize = 128 << 10;
+/// Bytes that the kernel copies without being asked whether to go on.
+const COPIED_AT_ONCE: u64 = 16 << 20;
 
 /// Writes the layer.
 pub(crate) fn write_layer(
@@ -285,6 +287,9 @@ impl Writer<'_> {
             if leaf.link.is_some() {
                 continue;
             }
+            if let Content::Entry { tree, .. } = leaf.content {
+                tree.check()?;
+            }
             self.describe_leaf(&item.path, leaf, tar);
             let (into, earlier) = self.target(item.dir, &mut open.target)?;
             if let Some(earlier) = earlier
@@ -418,9 +423,10 @@ impl Writer<'_> {
             && (old.size, old.mtime_ns) == (entry.size, entry.mtime_ns);
         let is_linked = is_equal && rustix::fs::linkat(earlier, name, into, name, AtFlags::empty()).is_ok();
         if is_linked && tar.is_wanted() {
-            let read = open_file_beneath(earlier, name.as_bytes()).map(File::from);
+            let opened = open_file_beneath(earlier, name.as_bytes()).map(File::from).map_err(io::Error::from);
+            let go_on = || tree.check().map_err(io::Error::other);
             // What cannot be read here will be found out when the directory is read.
-            if read.map_err(io::Error::from).and_then(|file| tar.content_of(file, entry.size)).is_err() {
+            if opened.and_then(|file| tar.content_of(file, entry.size, go_on)).is_err() {
                 tar.spoil();
             }
         }
@@ -610,51 +616,23 @@ impl<'a> New<'_, 'a> {
             source.rewind().map_err(self.io("copy to"))?;
         }
         if expected.is_none() {
-            return self.copy_from_stage(source, entry.size, to, tar).map_err(self.io("write"));
+            let written = copy_from_stage(tree, source, entry.size, to, tar);
+            tree.check()?;
+            return written.map_err(self.io("write"));
         }
         let mut output = to;
         let mut length = 0;
         let digest = read_hashed(source, &mut Vec::new(), |piece| {
+            tree.check().map_err(io::Error::other)?;
             length += piece.len() as u64;
             tar.content(piece);
             output.write_all(piece)
         });
+        tree.check()?;
         if !is_as_promised(digest.map_err(self.io("copy to"))?) {
             return Err(changed());
         }
         tar.pad_if(entry.size, length);
-        Ok(())
-    }
-
-    /// Shares the blocks where the file system can, and copies otherwise.
-    fn copy_from_stage(
-        &self,
-        mut from: File,
-        size: u64,
-        mut to: &File,
-        tar: &mut TarPart<'_>,
-    ) -> io::Result<()> {
-        let is_shared = rustix::fs::ioctl_ficlone(to, &from).is_ok();
-        if !is_shared && !tar.is_wanted() {
-            return io::copy(&mut from, &mut to).map(drop);
-        }
-        if is_shared {
-            return if tar.is_wanted() { tar.content_of(from, size) } else { Ok(()) };
-        }
-        let mut length = 0;
-        let mut buffer = vec![0; LARGE_PIECE];
-        loop {
-            let count = match from.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            length += count as u64;
-            tar.content(&buffer[..count]);
-            to.write_all(&buffer[..count])?;
-        }
-        tar.pad_if(size, length);
         Ok(())
     }
 
@@ -709,6 +687,42 @@ impl<'a> New<'_, 'a> {
             (entry.mode, entry.uid, entry.gid) == (self.leaf.mode, self.leaf.owner.uid, self.leaf.owner.gid);
         if is_as_it_was { Ok(()) } else { self.finish_other(entry) }
     }
+}
+
+/// Shares the blocks where the file system can, and copies otherwise: in the kernel when nobody wants the bytes.
+fn copy_from_stage(
+    tree: &SourceTree,
+    mut from: File,
+    size: u64,
+    mut to: &File,
+    tar: &mut TarPart<'_>,
+) -> io::Result<()> {
+    let go_on = || tree.check().map_err(io::Error::other);
+    if rustix::fs::ioctl_ficlone(to, &from).is_ok() {
+        return if tar.is_wanted() { tar.content_of(from, size, go_on) } else { Ok(()) };
+    }
+    if !tar.is_wanted() {
+        while io::copy(&mut (&from).take(COPIED_AT_ONCE), &mut to)? > 0 {
+            go_on()?;
+        }
+        return Ok(());
+    }
+    let mut length = 0;
+    let mut buffer = vec![0; LARGE_PIECE];
+    loop {
+        go_on()?;
+        let count = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        length += count as u64;
+        tar.content(&buffer[..count]);
+        to.write_all(&buffer[..count])?;
+    }
+    tar.pad_if(size, length);
+    Ok(())
 }
 
 fn ids(owner: Owner) -> (Option<Uid>, Option<Gid>) {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
 
+mod locks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 use strake_engine::{BuildError, BuildOutput, BuildRequest, Cancellation, Environment, Event, Secret, build};
 use strake_exec::{Cancel, Container, ExecError, Executor, ExitStatus, Io, Rootfs};
-use strake_graph::{Graph, Mount, MountKind, Network, Op, RunOp, Sharing, Span, Stage, Step, StepId};
+use strake_graph::{Graph, Mount, MountKind, Network, Op, RunOp, Span, Stage, Step, StepId};
 use strake_oci::{ContainerConfig, Platform};
 use strake_registry::{Client, RegistryConfig};
 use strake_store::{SnapshotterChoice, Store, StoreOptions};
@@ -116,7 +118,7 @@ fn run(
     store: &Store,
     graph: Graph,
     jobs: usize,
-    notes: &Notes,
+    executor: &dyn Executor,
 ) -> (Result<BuildOutput, BuildError>, Vec<String>) {
     let request = BuildRequest {
         graph,
@@ -133,7 +135,7 @@ fn run(
     let environment = Environment {
         store,
         registry: &Client::new(RegistryConfig::default()),
-        executor: notes,
+        executor,
         events: &|event: Event| events.lock().unwrap().push(format!("{event:?}")),
         cancellation: &Cancellation::new(),
         private_network: &Err("not here".into()),
@@ -316,37 +318,6 @@ fn different_results_are_told_apart_whatever_makes_the_snapshots() {
             assert_eq!((std::fs::read_to_string(layer.join("s0")).unwrap().as_str(), found), (content, mode));
         }
     }
-}
-
-#[test]
-fn a_step_does_not_wait_for_a_cache_that_it_holds_itself() {
-    if !is_root() {
-        return;
-    }
-    let cache = |target: &str, sharing| Mount {
-        target: target.into(),
-        kind: MountKind::Cache {
-            id: "cache".into(),
-            sharing,
-            from: None,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            read_only: false,
-        },
-    };
-    let graph = one_step(|_, op| {
-        op.mounts.push(cache("/private", Sharing::Private));
-        op.mounts.push(cache("/one", Sharing::Locked));
-        op.mounts.push(cache("/two", Sharing::Locked));
-    });
-    let (done, ended) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("store"), &StoreOptions::default()).unwrap();
-        done.send(run(&store, graph, 1, &Notes::default()).0.is_ok()).unwrap();
-    });
-    assert_eq!(ended.recv_timeout(std::time::Duration::from_secs(60)), Ok(true));
 }
 
 #[test]
