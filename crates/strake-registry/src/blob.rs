@@ -18,7 +18,7 @@ use crate::transport::{Answer, Call, Core, Document, Endpoint, Target};
 use crate::{ErrorKind, RegistryError};
 
 /// Pieces of a blob that may wait for the reader; hyper's pieces are at most 400 KiB, mostly far less.
-pub(crate) const PIECES_AHEAD: usize = 32;
+pub(crate) const PIECES_AHEAD: usize = 8;
 
 /// Progress that makes a transfer's failures before it forgotten.
 const GOOD_STRETCH: u64 = 1 << 20;

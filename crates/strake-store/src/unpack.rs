@@ -17,7 +17,7 @@ use crate::{ActiveSnapshot, LayerId, Store, StoreError, compress};
 const PIECE: usize = 256 * 1024;
 
 /// How many pieces may wait for each thread.
-const PIECES: usize = 8;
+const PIECES: usize = 4;
 
 /// Bytes of headers and padding that an entry may have on top of its content, for the limit of the whole stream.
 const OVERHEAD: u64 = 4096;

@@ -134,8 +134,8 @@ fn copy(bench: &mut Bench) -> Outcome<Vec<Row>> {
     for round in 0..bench.rounds {
         let context = bench.context(&format!("copy-{round}"), "FROM busybox\nCOPY tree /tree\n")?;
         let files = write_tree(&context.join("tree"), 20_000, 10_000, round as u64 + 1)?;
-        settle()?;
         for peer in PEERS {
+            settle()?;
             let build = |watch| bench.peers.build(peer, "copy", &context, watch);
             add(&mut samples[0], peer, build(Watch::Nothing)?.seconds);
             add(&mut samples[1], peer, build(Watch::Nothing)?.seconds);
@@ -377,7 +377,7 @@ impl Random {
     }
 }
 
-/// Writes what is dirty to the disk, so that nobody pays for what was prepared before.
+/// Writes what is dirty to the disk, so that nobody pays for what was prepared, or written by another builder, before.
 fn settle() -> Outcome<()> {
     Run::new("sync").succeed().map(drop)
 }
