@@ -21,6 +21,8 @@ mod chain;
 mod facts;
 mod history;
 mod image;
+#[cfg(test)]
+mod properties;
 mod sift;
 #[cfg(test)]
 mod tests;

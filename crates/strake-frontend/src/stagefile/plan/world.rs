@@ -46,6 +46,12 @@ pub(super) fn options() -> PlanOptions {
     PlanOptions::new(Platform::linux("amd64"))
 }
 
+fn count(facts: &Facts) -> usize {
+    let Facts { mappings, watched, resets, patch_sizes, unchanged, stages, commits } = facts;
+    let of_git = mappings.len() + watched.len() + resets.len() + patch_sizes.len() + unchanged.len();
+    of_git + stages.len() + commits.len()
+}
+
 fn hash(commit: usize) -> String {
     format!("{commit:040}")
 }
@@ -155,9 +161,9 @@ impl World {
                 Planning::Needs(needs) => {
                     assert!(!needs.is_empty());
                     for need in needs {
-                        let before = facts.clone();
+                        let before = count(&facts);
                         self.answer(&need, &mut facts);
-                        assert_ne!(facts, before, "asked again: {need:?}");
+                        assert_eq!(count(&facts), before + 1, "asked again: {need:?}");
                     }
                 }
             }
