@@ -143,7 +143,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The filter for paths below `add`.
+    /// The filter for paths below `add`; if that is a file, for its name.
     pub fn filter(&self) -> PathFilter {
         PathFilter::new(&self.include, &self.exclude).expect("the patterns were checked as they were read")
     }

@@ -80,7 +80,9 @@ impl<'d> Decoder<'d> {
             let written = &entry.key.text;
             let diagnostic =
                 Diagnostic::error("unknown-key", entry.key_span, format!("{section} has no key `{written}`"));
-            let hint = match nearest(written, known) {
+            // A file with that many errors is not mistyped, and comparing takes time.
+            let near = if self.diagnostics.len() < 100 { nearest(written, known) } else { None };
+            let hint = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known are {}", list(known)),
             };

@@ -16,6 +16,13 @@ use crate::diagnostic::nearest;
 /// Comparing targets takes time that grows with the square of their number.
 const MAX_TARGETS: usize = 500;
 
+/// How many images may need each other in a row: planning asks for facts once for each, and far more than people
+/// can follow.
+const MAX_DEPTH: usize = 100;
+
+/// How many names are looked at for one that could have been meant.
+const MAX_SUGGESTED: usize = 50;
+
 /// Makes the file of its documents. `None` if anything is wrong; what, is added to `diagnostics`.
 pub(super) fn resolve(mut documents: Vec<Document>, diagnostics: &mut Vec<Diagnostic>) -> Option<StageFile> {
     let names = Names::collect(&documents, diagnostics);
@@ -51,7 +58,7 @@ pub(super) fn resolve(mut documents: Vec<Document>, diagnostics: &mut Vec<Diagno
         return None;
     }
     match order(&images) {
-        Ok(order) => Some(StageFile::new(images, order)),
+        Ok(order) => check_depth(&images, &order, diagnostics).then(|| StageFile::new(images, order)),
         Err(cycle) => {
             diagnostics.push(cycle_error(&images, &cycle));
             None
@@ -115,10 +122,11 @@ impl Names {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<ImageId> {
         let word = |kind| if kind == DocumentKind::Dimg { "dimg" } else { "artifact" };
+        let article = |kind| if kind == DocumentKind::Dimg { "a dimg" } else { "an artifact" };
         match self.by_name.get(&name.value) {
             Some((id, kind)) if *kind == wanted => Some(*id),
             Some((_, kind)) => {
-                let message = format!("`{}` is a {}, not a {}", name.value, word(*kind), word(wanted));
+                let message = format!("`{}` is {}, not {}", name.value, article(*kind), article(wanted));
                 diagnostics.push(Diagnostic::error("unknown-image", name.span, message));
                 None
             }
@@ -126,7 +134,8 @@ impl Names {
                 let message = format!("there is no {} `{}`", word(wanted), name.value);
                 let diagnostic = Diagnostic::error("unknown-image", name.span, message);
                 let known = self.by_name.iter().filter(|(_, (_, kind))| *kind == wanted);
-                let known: Vec<_> = known.map(|(name, _)| name.as_str()).collect();
+                // Each name is compared with each mistyped one.
+                let known: Vec<_> = known.map(|(name, _)| name.as_str()).take(MAX_SUGGESTED).collect();
                 diagnostics.push(match nearest(&name.value, &known) {
                     Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
                     None => diagnostic,
@@ -264,6 +273,21 @@ fn order(images: &[Image]) -> Result<Vec<ImageId>, Vec<ImageId>> {
         }
     }
     Ok(order)
+}
+
+fn check_depth(images: &[Image], order: &[ImageId], diagnostics: &mut Vec<Diagnostic>) -> bool {
+    let mut depths = vec![0; images.len()];
+    for id in order {
+        let rules = &images[id.index()].rules;
+        let below = rules.needs().into_iter().map(|need| depths[need.index()]).max();
+        depths[id.index()] = below.unwrap_or(0) + 1;
+        if depths[id.index()] > MAX_DEPTH {
+            let message = format!("more than {MAX_DEPTH} images stand on each other");
+            diagnostics.push(Diagnostic::error("image-depth", rules.span, message));
+            return false;
+        }
+    }
+    true
 }
 
 fn cycle_error(images: &[Image], cycle: &[ImageId]) -> Diagnostic {

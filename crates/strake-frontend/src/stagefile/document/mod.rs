@@ -12,7 +12,7 @@ use super::ImportPosition;
 use super::config::{Assembly, DockerOptions, GitMapping, Layers, Mount};
 use super::decode::{Decoder, Fields, Spanned, list};
 use super::yaml::{Entry, Kind, Node, Value};
-use crate::Diagnostic;
+use crate::{Diagnostic, Note};
 
 /// What one document says.
 #[derive(Debug)]
@@ -76,6 +76,20 @@ const KEYS: [&str; 13] = [
 
 /// Decodes a document. `None` if it is not even clear what it is about.
 pub(super) fn decode(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Document> {
+    let before = diagnostics.len();
+    let document = fields_of(node, diagnostics);
+    if let Some(name) = document.as_ref().and_then(|document| document.names.first()) {
+        let text = name.value.as_deref().unwrap_or("~");
+        for diagnostic in
+            diagnostics[before..].iter_mut().filter(|diagnostic| diagnostic.code == "unknown-key")
+        {
+            diagnostic.notes.push(Note { message: format!("in the document of `{text}`"), span: name.span });
+        }
+    }
+    document
+}
+
+fn fields_of(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Document> {
     let decoder = &mut Decoder::new(diagnostics);
     let fields = decoder.fields(node, "a document", &KEYS)?;
     let (kind, names) = names(decoder, &fields)?;

@@ -142,7 +142,16 @@ pub enum Presence {
 impl KnownStage {
     /// The commit that the files of a mapping have in this image.
     pub fn commit(&self, params_hash: &str) -> Option<&str> {
-        let label = |prefix| self.labels.get(&format!("{prefix}-git-{params_hash}-commit"));
+        self.git_label(params_hash, "commit")
+    }
+
+    /// What the `add` of a mapping was when its files were put into this image: `file` or `directory`.
+    pub fn kind(&self, params_hash: &str) -> Option<&str> {
+        self.git_label(params_hash, "type")
+    }
+
+    fn git_label(&self, params_hash: &str, what: &str) -> Option<&str> {
+        let label = |prefix| self.labels.get(&format!("{prefix}-git-{params_hash}-{what}"));
         label("strake").or_else(|| label("dapp")).map(String::as_str)
     }
 }

@@ -31,15 +31,23 @@ struct Row {
     found: Vec<Found>,
 }
 
+/// What is known of an image so far.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Of the last stage. Often known before the conveyor, so that what needs it is asked for in the same round.
+    pub(super) signature: Option<String>,
+    pub(super) conveyor: Option<Conveyor>,
+}
+
 impl Planner<'_> {
-    /// The conveyor, or `None` if something must be found out first.
-    pub(super) fn plan(&self, needs: &mut BTreeSet<Need>) -> Result<Option<Conveyor>, PlanError> {
+    /// As much as the facts allow.
+    pub(super) fn plan(&self, needs: &mut BTreeSet<Need>) -> Result<Outcome, PlanError> {
         let rules = self.rules();
         // What git is asked does not hang on other images, so it is asked at once.
-        let Some(mappings) = self.mappings(needs)? else { return Ok(None) };
+        let Some(mappings) = self.mappings(needs)? else { return Ok(Outcome::default()) };
         let known = rules.needs().iter().all(|id| self.signatures.contains_key(id));
         if !known {
-            return Ok(None);
+            return Ok(Outcome::default());
         }
         let inputs = Inputs {
             rules,
@@ -51,14 +59,30 @@ impl Planner<'_> {
             artifacts: self.signatures,
             mappings: &mappings,
         };
-        let row = if self.file.image(self.id).is_artifact() {
-            self.artifact(&inputs, needs)
+        let (mut outcome, row) = if self.is_artifact() || mappings.is_empty() {
+            let links = inputs.links(self.kinds(), None, History { step: 0, changed: &[] });
+            let signature = links.last().map(|link| link.signature.clone());
+            let found = self.lookup(&mappings, needs).find(&links);
+            (Outcome { signature, conveyor: None }, found.map(|found| Row { links, found }))
         } else {
-            self.dimg(&inputs, needs)
+            let row = self.with_history(&inputs, needs);
+            let last = row.as_ref().and_then(|row| row.links.last());
+            (Outcome { signature: last.map(|link| link.signature.clone()), conveyor: None }, row)
         };
-        let Some(mut row) = row else { return Ok(None) };
-        let Some(start) = self.start(&mut row, &mappings, needs) else { return Ok(None) };
-        Ok(Some(self.conveyor(row, start, mappings)))
+        if let Some(mut row) = row
+            && let Some(start) = self.start(&mut row, &mappings, needs)
+        {
+            outcome.conveyor = Some(self.conveyor(row, start, mappings));
+        }
+        Ok(outcome)
+    }
+
+    fn is_artifact(&self) -> bool {
+        self.file.image(self.id).is_artifact()
+    }
+
+    fn kinds(&self) -> &'static [StageKind] {
+        if self.is_artifact() { &StageKind::ARTIFACT } else { &StageKind::DIMG }
     }
 
     fn rules(&self) -> &Rules {
@@ -121,21 +145,14 @@ impl Planner<'_> {
         }))
     }
 
-    /// An artifact's stages do not hang on history.
-    fn artifact(&self, inputs: &Inputs<'_>, needs: &mut BTreeSet<Need>) -> Option<Row> {
-        let links = inputs.links(&StageKind::ARTIFACT, None, History { step: 0, changed: &[] });
-        let found = self.lookup(inputs.mappings, needs).find(&links)?;
-        Some(Row { links, found })
-    }
-
-    fn dimg(&self, inputs: &Inputs<'_>, needs: &mut BTreeSet<Need>) -> Option<Row> {
+    /// The stages of a dimg that has files of a repository.
+    fn with_history(&self, inputs: &Inputs<'_>, needs: &mut BTreeSet<Need>) -> Option<Row> {
         let mappings = inputs.mappings;
         // At first as if nothing had changed since the archive: so it mostly is, and all stages are asked for at once.
         let mut history = History { step: 0, changed: &[] };
         let mut links = inputs.links(&StageKind::DIMG, None, history);
         let mut found = self.lookup(mappings, needs).find(&links)?;
-        let patch = links.iter().position(|link| link.kind == StageKind::GitPostSetupPatch);
-        let Some(patch) = patch else { return Some(Row { links, found }) };
+        let patch = links.iter().position(|link| link.kind == StageKind::GitPostSetupPatch)?;
 
         let commits = base_commits(&links, &found, patch - 1, mappings);
         history.step = self.changes(mappings, needs).size(&commits)? / MIB;
@@ -183,7 +200,7 @@ impl Planner<'_> {
         loop {
             let start = row.found.iter().rposition(Found::is_usable);
             // An artifact has the files of whatever commit it was assembled at, unless it watches them.
-            let Some(start) = start.filter(|_| !self.file.image(self.id).is_artifact()) else {
+            let Some(start) = start.filter(|_| !self.is_artifact()) else {
                 return Some(start);
             };
             let commits = commits_on(&row.links, &row.found, Some(start), last, mappings);

@@ -11,6 +11,10 @@
 //! 2. else the label of the nearest later image known under the signature computed so far: it inherited the label;
 //! 3. else the image will be assembled now, and has the current commit, or what the image has that it starts from.
 //!
+//! The rules are those of the reference to the letter, also where a stage is known but not to be had ([`Presence`]):
+//! then the stages above it have the signatures for the commit it had, although it is assembled at the current one.
+//! Its files are right, and the next build finds what is true since.
+//!
 //! What is known is first sifted ([`sift`]): a stage with git data counts only if the commits it records exist and
 //! are ancestors of the current ones, and if it stands on what the stages below it record. At the end the plan is
 //! carried out on paper: if the files of the last stage would not be those of the current commit, the image to start
@@ -212,6 +216,8 @@ impl Found {
 pub enum Refusal {
     /// It does not record the commit of the mapping.
     NoRecord(usize),
+    /// What was a file for a mapping is a directory now, or the other way round: no patch leads there.
+    OtherKind(usize),
     /// The commit that it records for a mapping is not in the repository.
     MissingCommit(usize, String),
     /// The commit that it records for a mapping is on another line of history.
@@ -313,10 +319,9 @@ pub fn plan(
     let mut signatures = BTreeMap::new();
     for id in file.order().iter().filter(|id| wanted.contains(id)) {
         let planner = image::Planner { file, id: *id, options, facts, signatures: &signatures };
-        if let Some(conveyor) = planner.plan(&mut needs)? {
-            signatures.insert(*id, conveyor.signature().to_owned());
-            conveyors.insert(*id, conveyor);
-        }
+        let outcome = planner.plan(&mut needs)?;
+        signatures.extend(outcome.signature.map(|signature| (*id, signature)));
+        conveyors.extend(outcome.conveyor.map(|conveyor| (*id, conveyor)));
     }
     if needs.is_empty() {
         return Ok(Planning::Done(Plan { image, conveyors }));

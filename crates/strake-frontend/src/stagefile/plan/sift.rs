@@ -73,6 +73,9 @@ impl Lookup<'_> {
             let Some(commit) = known.commit(&mapping.params_hash) else {
                 return Some(Some(Refusal::NoRecord(index)));
             };
+            if known.kind(&mapping.params_hash).is_some_and(|kind| kind != mapping.kind.as_str()) {
+                return Some(Some(Refusal::OtherKind(index)));
+            }
             if commit == mapping.commit {
                 continue;
             }

@@ -1,6 +1,6 @@
 use super::super::{StageFile, UserStage, scheme31};
 use super::world::{World, file, options, refused, show, signatures};
-use super::{Conveyor, Presence};
+use super::{Conveyor, Found, Presence, Refusal};
 
 /// Stands in for the templates: the only actions of the example are raw strings.
 fn symfony(appended: &str) -> StageFile {
@@ -328,6 +328,99 @@ fn foreign_and_lost_commits_do_not_count() {
     world.head = 0;
     world.write("src/c", 1, 1);
     assert_eq!(show(world.plan(&file).conveyor()), expected);
+}
+
+#[test]
+fn an_image_made_on_something_else_is_not_stood_on() {
+    let file = file(EXAMPLE_1);
+    let mut world = one_commit();
+    world.build(&file);
+    let old = world.images.clone();
+    world.write("src/main.py", 2, 10);
+    world.images.clear();
+    world.build(&file);
+    // The configuration is still there as it was made on the older files.
+    let last = world.plan(&file).conveyor().signature().to_owned();
+    world.images.insert(last.clone(), old[&last].clone());
+    let plan = world.plan(&file);
+    let stage = plan.conveyor().stages.last().unwrap();
+    assert!(matches!(stage.found, Found::Refused(_, Refusal::OtherBase)), "{:?}", stage.found);
+    assert!(show(plan.conveyor()).ends_with("=g_a_post_setup_patch +docker_instructions"));
+}
+
+#[test]
+fn what_stands_on_a_foreign_stage_does_not_count() {
+    let file = file(EXAMPLE_1);
+    let mut world = one_commit();
+    world.write("src/a", 1, 1);
+    world.build(&file);
+    let archive = world.plan(&file).conveyor().stages[2].signature.clone();
+    let foreign = world.images[&archive].clone();
+    world.head = 0;
+    world.write("src/b", 1, 1);
+    world.build(&file);
+    world.images.insert(archive, foreign);
+    let plan = world.plan(&file);
+    assert!(show(plan.conveyor()).starts_with("-from =before_install +g_a_archive"));
+    let refusals = plan.conveyor().stages[2..].iter().map(|stage| match &stage.found {
+        Found::Refused(_, refusal) => refusal.clone(),
+        other => panic!("{other:?}"),
+    });
+    let refusals: Vec<_> = refusals.collect();
+    assert!(matches!(refusals[0], Refusal::ForeignCommit(0, _)), "{refusals:?}");
+    assert!(refusals[1..].iter().all(|refusal| *refusal == Refusal::StandsOnRefused), "{refusals:?}");
+}
+
+#[test]
+fn no_patch_makes_a_directory_of_a_file() {
+    let file = file(EXAMPLE_1);
+    let mut world = one_commit();
+    world.build(&file);
+    let plan = world.plan(&file);
+    let hash = &plan.conveyor().mappings[0].params_hash;
+    for stage in &plan.conveyor().stages[2..] {
+        let labels = &mut world.images.get_mut(&stage.signature).unwrap().known.labels;
+        assert_eq!(labels.insert(super::kind_label(hash), "file".into()).as_deref(), Some("directory"));
+    }
+    assert!(show(world.plan(&file).conveyor()).starts_with("-from =before_install +g_a_archive"));
+}
+
+#[test]
+fn labels_of_the_older_tool_are_read() {
+    let file = file(EXAMPLE_1);
+    let mut world = one_commit();
+    world.build(&file);
+    for image in world.images.values_mut() {
+        let labels = std::mem::take(&mut image.known.labels);
+        let renamed = labels.into_iter().map(|(name, value)| (name.replace("strake-", "dapp-"), value));
+        image.known.labels = renamed.collect();
+    }
+    assert!(show(world.plan(&file).conveyor()).ends_with("=docker_instructions"));
+    for image in world.images.values_mut() {
+        image.known.labels.clear();
+    }
+    assert!(show(world.plan(&file).conveyor()).starts_with("-from =before_install +g_a_archive"));
+}
+
+#[test]
+fn whatever_labels_say_the_last_stage_has_the_current_files() {
+    let file = file(EXAMPLE_1);
+    let mut world = one_commit();
+    world.build(&file);
+    world.write("src/main.py", 2, 10);
+    world.write("src/main.py", 3, 10);
+    world.build(&file);
+    // Both stages above claim a commit that their signature cannot have come from.
+    let plan = world.plan(&file);
+    let label = super::commit_label(&plan.conveyor().mappings[0].params_hash);
+    for stage in &plan.conveyor().stages[6..] {
+        let image = world.images.get_mut(&stage.signature).unwrap();
+        image.known.labels.insert(label.clone(), format!("{:040}", 1));
+    }
+    let plan = world.plan(&file);
+    let stages = &plan.conveyor().stages[6..];
+    assert!(stages.iter().all(|stage| matches!(stage.found, Found::Refused(_, Refusal::OldFiles(0)))));
+    assert!(show(plan.conveyor()).ends_with("=g_a_post_setup_patch +g_a_latest_patch +docker_instructions"));
 }
 
 #[test]
