@@ -3,5 +3,6 @@
 
 mod diagnostic;
 pub mod dockerfile;
+pub mod stagefile;
 
 pub use diagnostic::{Diagnostic, LineIndex, Note, Position, Severity};
