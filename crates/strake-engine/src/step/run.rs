@@ -287,10 +287,16 @@ fn rootfs(mount: SnapshotMount) -> Rootfs {
     }
 }
 
+/// Keeps the end of the output. It never begins within a character.
 fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
-    tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL)..]);
+    let kept = &bytes[bytes.len().saturating_sub(TAIL)..];
+    tail.extend_from_slice(kept);
     let excess = tail.len().saturating_sub(TAIL);
-    tail.drain(..excess);
+    if excess > 0 || kept.len() < bytes.len() {
+        let is_within = |byte: &&u8| **byte & 0b1100_0000 == 0b1000_0000;
+        let within = tail[excess..].iter().take(3).take_while(is_within).count();
+        tail.drain(..excess + within);
+    }
 }
 
 #[cfg(test)]
@@ -307,5 +313,20 @@ mod tests {
         assert!(tail.ends_with(b"04999\n"));
         keep_tail(&mut tail, &vec![b'x'; 3 * TAIL]);
         assert_eq!(tail, vec![b'x'; TAIL]);
+    }
+
+    #[test]
+    fn the_tail_begins_with_a_whole_character() {
+        for shift in 0..4 {
+            let text = "x".repeat(shift) + &"🦀".repeat(TAIL);
+            for size in [7, 1_000, text.len()] {
+                let mut tail = Vec::new();
+                for piece in text.as_bytes().chunks(size) {
+                    keep_tail(&mut tail, piece);
+                }
+                assert!(std::str::from_utf8(&tail).is_ok(), "shifted by {shift}, pieces of {size}");
+                assert!(tail.len() > TAIL - 4 && tail.len() <= TAIL);
+            }
+        }
     }
 }
