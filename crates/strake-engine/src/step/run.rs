@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use strake_exec::{Container, Io, Process, Rootfs, Stdin};
@@ -24,7 +26,7 @@ const HOST_NAME: &str = "strake";
 #[derive(Default)]
 struct Mounts {
     mounts: Vec<strake_exec::Mount>,
-    env: Vec<(String, String)>,
+    env: Vec<(String, OsString)>,
     leases: Vec<Lease>,
     scratch: Vec<TempDir>,
 }
@@ -47,17 +49,19 @@ impl Build<'_> {
             self.add_mount(id, mount, inputs, &mut mounts)?;
         }
         let active = store.snapshots().prepare(base)?;
-        let mut env = op.env.clone();
         let trust = match &self.request.ca_certificates {
             Some(pem) => trust::prepare(&store.open_view(base)?, pem),
             None => trust::Trust::default(),
         };
         mounts.mounts.extend(trust.mount);
         // A secret that was asked for by name hides a variable of that name; the rest gives way to what is there.
-        env.retain(|(name, _)| !mounts.env.iter().any(|(secret, _)| secret == name));
-        for (name, value) in mounts.env.iter().chain(&op.transient_env).chain(&trust.env) {
+        let texts = op.env.iter().chain(&op.transient_env).chain(&trust.env);
+        let given = texts.map(|(name, value)| (name, OsStr::new(value)));
+        let secrets = mounts.env.iter().map(|(name, value)| (name, value.as_os_str()));
+        let mut env: Vec<(String, OsString)> = Vec::new();
+        for (name, value) in secrets.chain(given) {
             if !env.iter().any(|(known, _)| known == name) {
-                env.push((name.clone(), value.clone()));
+                env.push((name.clone(), value.to_owned()));
             }
         }
         let container = Container {
@@ -162,8 +166,8 @@ impl Build<'_> {
                     return if *required { Err(StepError::Secret(id.clone())) } else { Ok(()) };
                 };
                 if let Some(name) = env {
-                    let value = String::from_utf8_lossy(secret.reveal()).into_owned();
-                    mounts.env.push((name.clone(), value));
+                    let value = OsStr::from_bytes(secret.reveal());
+                    mounts.env.push((name.clone(), value.to_owned()));
                 }
                 if mount.target.is_empty() {
                     return Ok(());

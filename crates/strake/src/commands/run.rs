@@ -1,5 +1,6 @@
 //! `run`: one command in a container of an image. What it writes is dropped.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 
 use strake_engine::image::{self, ImageError, PullPolicy};
@@ -54,7 +55,7 @@ fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
         container.mounts.extend(trust.mount);
         for (name, value) in trust.env {
             if !container.process.env.iter().any(|(known, _)| *known == name) {
-                container.process.env.push((name, value));
+                container.process.env.push((name, value.into()));
             }
         }
     }
@@ -120,15 +121,15 @@ fn process(
     }
     let mut env = environment(config);
     if args.tty {
-        set(&mut env, "TERM", "xterm");
+        set(&mut env, "TERM", OsStr::new("xterm"));
     }
     for given in &args.env {
         let value = match &given.value {
-            Some(value) => Some(value.clone()),
-            None => session.settings.variable(&given.name).map(|value| value.to_string_lossy().into_owned()),
+            Some(value) => Some(OsStr::new(value)),
+            None => session.settings.variable(&given.name),
         };
         match value {
-            Some(value) => set(&mut env, &given.name, &value),
+            Some(value) => set(&mut env, &given.name, value),
             None => env.retain(|(name, _)| *name != given.name),
         }
     }
@@ -159,19 +160,19 @@ fn argv(config: &ContainerConfig, entrypoint: Option<&str>, command: &[String]) 
     argv
 }
 
-fn environment(config: &ContainerConfig) -> Vec<(String, String)> {
+fn environment(config: &ContainerConfig) -> Vec<(String, OsString)> {
     let split = |line: &String| {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
-        (name.to_owned(), value.to_owned())
+        (name.to_owned(), value.into())
     };
     let mut env: Vec<_> = config.env.iter().map(split).collect();
     if !env.iter().any(|(name, _)| name == "PATH") {
-        env.insert(0, ("PATH".to_owned(), PATH.to_owned()));
+        env.insert(0, ("PATH".to_owned(), PATH.into()));
     }
     env
 }
 
-fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
+fn set(env: &mut Vec<(String, OsString)>, name: &str, value: &OsStr) {
     match env.iter_mut().find(|(known, _)| known == name) {
         Some((_, old)) => value.clone_into(old),
         None => env.push((name.to_owned(), value.to_owned())),
@@ -255,6 +256,6 @@ mod tests {
         let config = ContainerConfig { env: vec!["A=1=2".into(), "B".into()], ..ContainerConfig::default() };
         let env = environment(&config);
         assert_eq!(env[0].0, "PATH");
-        assert_eq!(env[1..], [("A".into(), "1=2".into()), ("B".into(), String::new())]);
+        assert_eq!(env[1..], [("A".into(), "1=2".into()), ("B".into(), OsString::new())]);
     }
 }
