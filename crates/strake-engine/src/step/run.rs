@@ -3,7 +3,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use strake_exec::{Container, Io, Process, Rootfs, Stdin};
+use strake_exec::{Container, ExitStatus, Io, Process, Rootfs, Stdin};
 use strake_graph::{Mount, MountKind, Network, Op, RunOp, Sharing, StepId};
 use strake_oci::Digest;
 use strake_store::{ActiveSnapshot, Flavour, LayerId, SnapshotMount, TempDir};
@@ -106,8 +106,16 @@ impl Build<'_> {
         let io = Io { output: &mut output, stdin: Stdin::Null };
         let cancel = self.environment.cancellation.containers();
         let exit = match self.environment.executor.run(container, io, cancel) {
+            Ok(exit) => exit,
             Err(strake_exec::ExecError::Cancelled) => return Err(StepError::Cancelled),
-            other => other?,
+            // As with a shell, that there is no such command is the end of the step, and said in its output.
+            Err(error) => match error.command_status() {
+                Some(status) => {
+                    output(strake_exec::Stream::Stderr, format!("{error}\n").as_bytes());
+                    ExitStatus::Exited(status.into())
+                }
+                None => return Err(error.into()),
+            },
         };
         file.finish().map_err(on_log)?;
         if exit.success() {

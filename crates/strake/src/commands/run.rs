@@ -65,22 +65,13 @@ fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
     drop(active);
     match status {
         Ok(status) => Ok(u8::try_from(status.code()).unwrap_or(u8::MAX)),
-        Err(error) => match docker_status(&error) {
+        Err(error) => match error.command_status() {
             Some(code) => {
                 session.ui.failure(&report::exec_failure(&error));
                 Ok(code)
             }
             None => Err(report::exec_failure(&error)),
         },
-    }
-}
-
-/// What shells and docker answer for a command that is not there, or not executable.
-fn docker_status(error: &ExecError) -> Option<u8> {
-    match error {
-        ExecError::NotFound { .. } | ExecError::NoInterpreter { .. } => Some(127),
-        ExecError::NotExecutable { .. } | ExecError::Format { .. } => Some(126),
-        _ => None,
     }
 }
 

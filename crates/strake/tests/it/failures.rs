@@ -49,8 +49,18 @@ fn a_failed_step_shows_its_place_its_output_and_its_log() {
 
 #[test]
 fn programs_that_are_missing_or_killed() {
+    // A command that cannot be started is a step that failed, whoever was to start it.
     let scene = Scene::new("FROM busybox\nRUN [\"/no/such/program\"]\n");
-    fails(&scene, 2, &["/no/such/program", "not found"]);
+    let failed = fails(&scene, 1, &["executable \"/no/such/program\" not found", "127", "Dockerfile:2"]);
+    let log = failed.stderr.split_whitespace().rfind(|word| word.ends_with(".log")).unwrap();
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "executable \"/no/such/program\" not found\n");
+    assert_eq!(scene.fails(1, &[]).last("error")["exit_code"], 127);
+    scene.file("Dockerfile", "FROM busybox\nRUN [\"nosuchcommand\"]\n");
+    fails(&scene, 1, &["\"nosuchcommand\" not found in PATH=/usr/local/sbin:", "127"]);
+    scene.file("Dockerfile", "FROM busybox\nRUN [\"/etc/passwd\"]\n");
+    fails(&scene, 1, &["/etc/passwd", "126", "ermission denied"]);
+    scene.file("Dockerfile", "FROM busybox\nRUN <<E\n#!/no/interpreter\ntrue\nE\n");
+    fails(&scene, 1, &["/no/interpreter", "127"]);
     scene.file("Dockerfile", "FROM busybox\nRUN nosuchcommand\n");
     fails(&scene, 1, &["nosuchcommand", "127"]);
     scene.file("Dockerfile", "FROM busybox\nRUN sh -c 'kill -9 $$'; exit $?\n");
