@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 
+use strake_engine::Environment;
 use strake_engine::image::{self, ImageError, PullPolicy};
 use strake_exec::{Container, ExecError, Io, Mount, MountKind, Network, Process, Rootfs, Stdin, Stream};
 use strake_oci::{ContainerConfig, ImageConfig, ImageId, Reference};
@@ -88,7 +89,8 @@ fn find(session: &Session, args: &RunArgs, name: &str) -> Result<(ImageId, Image
         name.parse().map_err(|error| Failure::input(format!("image {name}: {error}")))?;
     session.permit(&reference)?;
     let platform = args.platform.as_ref().unwrap_or(&session.settings.platform);
-    let resolved = session.with(|env| image::resolve(env, &reference, platform, PullPolicy::Missing))?;
+    let resolve = |env: &Environment<'_>| image::resolve(env, &reference, platform, PullPolicy::Missing);
+    let resolved = session.with_image(name, Some(platform), resolve)?;
     Ok((resolved.id, resolved.config))
 }
 

@@ -120,6 +120,15 @@ fn unknown_flags_and_contradictions() {
     says(&["build", "--no-cahce", "c"], "--no-cache");
     says(&["biuld"], "build");
     says(&["build"], "CONTEXT");
+    says(&["build"], "strake build .");
+    says(&["build", "--cache-from=type=gha", "c"], "--cache-from: caches shared between machines");
+    says(&["build", "--ssh", "default", "c"], "--secret");
+    says(&["build", "--provenance=true", "c"], "attestations are not supported");
+    says(&["build", "--platform", "linux/amd64,linux/arm64", "c"], "several platforms in one build");
+    says(&["build", "--secret", "id=x,scr=y", "c"], "did you mean `src`?");
+    says(&["login", "127.0.0.1:5000"], "credentials are docker's");
+    says(&["push", "busibox"], "did you mean busybox:latest, which is in the local store?");
+    says(&["history", "busybox:1"], "the local store has busybox:latest");
     says(&["build", "--target=nope", "c"], "nope");
     says(&["build", "-o", "type=nope,dest=x", "c"], "nope");
     says(&["build", "-o", "type=local", "c"], "dest");
@@ -158,6 +167,21 @@ fn images_and_registries_that_are_not_there() {
     assert!([2, 3].contains(&failed.code) && failed.stderr.contains("no/image:tag"), "{failed}");
     let failed = scene.sandbox.strake(["push", "missing:tag"]).finish().unwrap();
     assert!(failed.code == 2 && failed.stderr.contains("missing"), "{failed}");
+    // Nobody listens there: what was not sent is not said to be there, and it is said once that nobody does.
+    scene.strake(&["tag", "busybox", "127.0.0.1:9/busybox:1"]);
+    let failed = scene.sandbox.strake(["push", "127.0.0.1:9/busybox:1"]).finish().unwrap();
+    assert_eq!(failed.code, 3, "{failed}");
+    assert!(failed.stderr.contains("FAILED") && !failed.stderr.contains("already there"), "{failed}");
+    assert_eq!(
+        failed.stderr.matches("cannot connect to 127.0.0.1:9: Connection refused\n").count(),
+        1,
+        "{failed}"
+    );
+    // A name that is nearly one of the local store's.
+    let failed = scene.sandbox.strake(["run", "127.0.0.1:9/busybx:1"]).finish().unwrap();
+    assert!(failed.code == 3 && failed.stderr.contains("did you mean 127.0.0.1:9/busybox:1"), "{failed}");
+    scene.file("Dockerfile", "FROM --platform=linux/s390x 127.0.0.1:9/busybox:1\n");
+    fails(&scene, 3, &["the local store has 127.0.0.1:9/busybox:1 for linux/"]);
 }
 
 /// A file system of a few megabytes, unmounted when this is dropped.
