@@ -126,6 +126,8 @@ fn unknown_flags_and_contradictions() {
     says(&["build", "--provenance=true", "c"], "attestations are not supported");
     says(&["build", "--platform", "linux/amd64,linux/arm64", "c"], "several platforms in one build");
     says(&["build", "--secret", "id=x,scr=y", "c"], "did you mean `src`?");
+    says(&["load", "-i", "nope.tar"], "read archive nope.tar: no such file or directory");
+    says(&["save", "-o", "nowhere/x.tar", "busybox"], "no such file or directory");
     says(&["login", "127.0.0.1:5000"], "credentials are docker's");
     says(&["push", "busibox"], "did you mean busybox:latest, which is in the local store?");
     says(&["history", "busybox:1"], "the local store has busybox:latest");
