@@ -43,6 +43,8 @@ pub enum Event {
     TransferProgress(TransferId, u64),
     /// A transfer is over; `false` when there was nothing to do.
     TransferFinished(TransferId, bool),
+    /// A transfer broke off; the error itself is the result of whatever needed it.
+    TransferFailed(TransferId),
     /// Something the user should know; said once.
     Warning(String),
     /// A stage of the program that takes a while outside any step: `exporting layers`.

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use strake_engine::export::{self, Output, TreeOutput};
+use strake_engine::export::{self, Output, TreeOutput, Written};
 use strake_engine::image::{
-    self, CommitOptions, Dest, Force, ImageError, ImportOptions, PullPolicy, PushOptions,
+    self, CommitOptions, Dest, Force, ImageError, ImportOptions, PullPolicy, PushOptions, PushedImage,
+    ResolvedImage,
 };
 use strake_engine::{Cancellation, Environment, StageOutput};
 use strake_exec::{Cancel, Container, ExecError, Executor, ExitStatus, Io};
@@ -17,7 +18,7 @@ use strake_oci::{
     Compression, ContainerConfig, Digest, HistoryEntry, ImageConfig, ImageId, Platform, Reference,
 };
 use strake_registry::{Client, RegistryConfig};
-use strake_store::{Store, StoreOptions};
+use strake_store::{LayerId, Store, StoreOptions};
 use strake_testkit::{Base, Builder, Dockerd, Registry, Run, base_tar, is_root, lacking, program_on_path};
 
 /// Nothing here runs a container.
@@ -74,8 +75,29 @@ impl Host {
         image::import(&self.env(), tar, &options).unwrap()
     }
 
+    fn push(&self, name: &Reference) -> PushedImage {
+        image::push(&self.env(), name, &PushOptions::default()).unwrap()
+    }
+
+    fn pull(&self, name: &Reference) -> Result<ResolvedImage, ImageError> {
+        image::pull(&self.env(), name, &Platform::host())
+    }
+
+    fn export(&self, images: &[(ImageId, Vec<Reference>)], output: &Output) -> Written {
+        export::write(&self.env(), images, output).unwrap()
+    }
+
+    /// The text of a file of an image.
+    fn read(&self, id: ImageId, path: &str) -> String {
+        let layers = image::materialise(&self.env(), id).unwrap();
+        let view = self.store.open_view(&layers).unwrap();
+        let mut text = String::new();
+        view.root().open_file(Path::new(path)).unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
     /// A layer that holds one file.
-    fn layer(&self, name: &str, content: &[u8]) -> strake_store::LayerId {
+    fn layer(&self, name: &str, content: &[u8]) -> LayerId {
         let active = self.store.prepare_layer().unwrap();
         std::fs::write(active.upper().join(name), content).unwrap();
         self.store.snapshots().commit(active).unwrap()
@@ -132,30 +154,45 @@ fn ready(programs: &[&str]) -> bool {
     true
 }
 
+/// A stage that ends with these layers.
+fn stage(layers: Vec<LayerId>, config: ImageConfig) -> StageOutput {
+    StageOutput { name: "x".to_owned(), signature: Digest::of(b"").hex().parse().unwrap(), layers, config }
+}
+
+/// An image of [`tree`] that was pushed to a registry of its own.
+struct Published {
+    registry: Registry,
+    here: Host,
+    name: Reference,
+    id: ImageId,
+    pushed: PushedImage,
+}
+
+impl Published {
+    /// `None`, after saying so, where one of `programs` or the registry is missing.
+    fn new(programs: &[&str]) -> Option<Self> {
+        if !ready(&["docker-registry"]) || !ready(programs) {
+            return None;
+        }
+        let registry = Registry::start().unwrap();
+        let here = Host::new();
+        let name = of(&registry, "app:1");
+        let id = here.import(&tree(), std::slice::from_ref(&name));
+        let pushed = here.push(&name);
+        Some(Self { registry, here, name, id, pushed })
+    }
+}
+
 fn skopeo(args: &[&str]) -> String {
     Run::new("skopeo").args(args).succeed().unwrap().stdout
 }
 
-fn read(host: &Host, id: ImageId, path: &str) -> String {
-    let layers = image::materialise(&host.env(), id).unwrap();
-    let view = host.store.open_view(&layers).unwrap();
-    let mut text = String::new();
-    view.root().open_file(Path::new(path)).unwrap().read_to_string(&mut text).unwrap();
-    text
-}
-
 #[test]
 fn an_image_goes_to_a_registry_and_comes_back() {
-    if !ready(&["docker-registry", "skopeo"]) {
-        return;
-    }
-    let registry = Registry::start().unwrap();
-    let (here, there) = (Host::new(), Host::new());
-    let name = of(&registry, "app:1");
-    let id = here.import(&tree(), std::slice::from_ref(&name));
-    let pushed = image::push(&here.env(), &name, &PushOptions::default()).unwrap();
+    let Some(Published { registry, here, name, id, pushed }) = Published::new(&["skopeo"]) else { return };
+    let there = Host::new();
     assert_eq!((pushed.statistics.uploaded, pushed.statistics.existed), (2, 0));
-    let again = image::push(&here.env(), &name, &PushOptions::default()).unwrap();
+    let again = here.push(&name);
     assert_eq!((again.statistics.uploaded, &again.descriptor), (0, &pushed.descriptor));
 
     let seen: Value =
@@ -168,14 +205,14 @@ fn an_image_goes_to_a_registry_and_comes_back() {
     assert_eq!(resolved.id, id);
     let layers = image::layers(&there.env(), id).unwrap();
     assert!(there.store.index().layer(&layers[0]).unwrap().is_none());
-    assert_eq!(read(&there, id, "etc/link"), "strake\n");
+    assert_eq!(there.read(id, "etc/link"), "strake\n");
     assert!(there.store.index().layer(&layers[0]).unwrap().is_some());
     assert_eq!(there.store.blobs().list().unwrap().len(), 2, "manifest and configuration only");
 
     // What was pulled keeps its digest, and its blobs are mounted rather than sent.
     let other = of(&registry, "other/app:2");
     image::tag(&there.env(), &name.to_string(), &other).unwrap();
-    let copied = image::push(&there.env(), &other, &PushOptions::default()).unwrap();
+    let copied = there.push(&other);
     assert_eq!(copied.descriptor.digest, pushed.descriptor.digest);
     assert_eq!(copied.statistics.mounted, 1);
     assert_eq!(copied.statistics.uploaded_bytes, image_config_size(&there, id));
@@ -187,18 +224,12 @@ fn image_config_size(host: &Host, id: ImageId) -> u64 {
 
 #[test]
 fn a_pulled_image_passes_from_one_registry_to_another() {
-    if !ready(&["docker-registry"]) {
-        return;
-    }
-    let (one, two) = (Registry::start().unwrap(), Registry::start().unwrap());
-    let (here, there) = (Host::new(), Host::new());
-    let name = of(&one, "app:1");
-    here.import(&tree(), std::slice::from_ref(&name));
-    let pushed = image::push(&here.env(), &name, &PushOptions::default()).unwrap();
+    let Some(Published { name, pushed, registry: _one, .. }) = Published::new(&[]) else { return };
+    let (two, there) = (Registry::start().unwrap(), Host::new());
     image::resolve(&there.env(), &name, &Platform::host(), PullPolicy::Always).unwrap();
     let target = of(&two, "app:1");
     image::tag(&there.env(), &name.to_string(), &target).unwrap();
-    let copied = image::push(&there.env(), &target, &PushOptions::default()).unwrap();
+    let copied = there.push(&target);
     assert_eq!(copied.descriptor.digest, pushed.descriptor.digest);
     assert_eq!(copied.statistics.uploaded, 2);
 }
@@ -214,7 +245,7 @@ fn images_of_other_builders_are_understood() {
     let id = here.import(&tree(), std::slice::from_ref(&name));
     let archive = here.path("app.tar");
     let output = Output::Docker { dest: Dest::File(archive.clone()) };
-    export::write(&here.env(), &[(id, vec![name])], &output).unwrap();
+    here.export(&[(id, vec![name])], &output);
     let source = format!("docker-archive:{}", archive.display());
     let forms: [(&str, &[&str]); 3] = [
         ("schema2", &["--format", "v2s2"]),
@@ -228,21 +259,14 @@ fn images_of_other_builders_are_understood() {
         args.extend([source.as_str(), target.as_str()]);
         skopeo(&args);
         let there = Host::new();
-        let pulled = image::pull(&there.env(), &of(&registry, &format!("app:{tag}")), &Platform::host());
-        assert_eq!(read(&there, pulled.unwrap().id, "hard"), "strake\n", "{tag}");
+        let pulled = there.pull(&of(&registry, &format!("app:{tag}")));
+        assert_eq!(there.read(pulled.unwrap().id, "hard"), "strake\n", "{tag}");
     }
 }
 
 #[test]
 fn a_platform_that_is_not_there_is_told_from_those_that_are() {
-    if !ready(&["docker-registry"]) {
-        return;
-    }
-    let registry = Registry::start().unwrap();
-    let here = Host::new();
-    let name = of(&registry, "app:1");
-    here.import(&tree(), std::slice::from_ref(&name));
-    let pushed = image::push(&here.env(), &name, &PushOptions::default()).unwrap();
+    let Some(Published { registry, here, pushed, .. }) = Published::new(&[]) else { return };
     let mut entry = pushed.descriptor.clone();
     entry.platform = Some(Platform::host());
     let index = strake_oci::ImageIndex::oci(vec![entry]);
@@ -276,12 +300,11 @@ fn outputs_are_read_by_skopeo_umoci_podman_and_docker() {
     for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
         let layout = here.path(&format!("layout-{compression:?}"));
         let output = Output::OciDirectory { dest: layout.clone(), compression };
-        export::write(&here.env(), &images, &output).unwrap();
+        here.export(&images, &output);
         let copy = format!("oci:{}:copy", here.path("copy").display());
         skopeo(&["copy", &format!("oci:{}:1", layout.display()), &copy]);
         let archive = here.path("layout.tar");
-        export::write(&here.env(), &images, &Output::Oci { dest: Dest::File(archive.clone()), compression })
-            .unwrap();
+        here.export(&images, &Output::Oci { dest: Dest::File(archive.clone()), compression });
         let raw = skopeo(&["inspect", "--config", "--raw", &format!("oci-archive:{}", archive.display())]);
         assert_eq!(ImageId(Digest::of(raw.as_bytes())), id);
     }
@@ -295,7 +318,7 @@ fn outputs_are_read_by_skopeo_umoci_podman_and_docker() {
     assert!(bundle.join("rootfs/bin/busybox").exists());
 
     let archive = here.path("docker.tar");
-    export::write(&here.env(), &images, &Output::Docker { dest: Dest::File(archive.clone()) }).unwrap();
+    here.export(&images, &Output::Docker { dest: Dest::File(archive.clone()) });
     skopeo(&["inspect", &format!("docker-archive:{}", archive.display())]);
     run_with_podman(&here, &archive);
     run_with_docker(&archive, &name);
@@ -340,13 +363,13 @@ fn what_was_saved_is_loaded_as_the_same_image() {
     let two = here.import(&tree()[..1024 + 512], &names[1..]);
     let images = [(one, vec![names[0].clone()]), (two, vec![names[1].clone()])];
     let docker = here.path("docker.tar");
-    export::write(&here.env(), &images, &Output::Docker { dest: Dest::File(docker.clone()) }).unwrap();
+    here.export(&images, &Output::Docker { dest: Dest::File(docker.clone()) });
     let oci = here.path("oci.tar");
     let output = Output::Oci { dest: Dest::File(oci.clone()), compression: Compression::Gzip };
-    export::write(&here.env(), &images, &output).unwrap();
+    here.export(&images, &output);
     let layout = here.path("layout");
     let output = Output::OciDirectory { dest: layout.clone(), compression: Compression::Zstd };
-    export::write(&here.env(), &images, &output).unwrap();
+    here.export(&images, &output);
     Run::new("gzip").arg("--keep").arg(&docker).succeed().unwrap();
     for path in [docker.clone(), oci, layout, here.path("docker.tar.gz")] {
         let there = Host::new();
@@ -358,11 +381,11 @@ fn what_was_saved_is_loaded_as_the_same_image() {
             "{}",
             path.display()
         );
-        assert_eq!(read(&there, one, "hard"), "strake\n");
+        assert_eq!(there.read(one, "hard"), "strake\n");
         // And once more, out of the store that only loaded it: byte for byte.
         let again = there.path("again.tar");
         let output = Output::Docker { dest: Dest::File(again.clone()) };
-        export::write(&there.env(), &images, &output).unwrap();
+        there.export(&images, &output);
         assert_eq!(std::fs::read(&again).unwrap(), std::fs::read(&docker).unwrap());
     }
     let there = Host::new();
@@ -444,7 +467,7 @@ fn files_are_written_over_a_directory_without_following_its_links() {
     std::os::unix::fs::symlink(victim.join("name"), dest.join("hard")).unwrap();
     std::fs::write(dest.join("mine"), "stays").unwrap();
     let output = Output::Tree(TreeOutput::Local(dest.clone()));
-    let written = export::write(&here.env(), &[(id, Vec::new())], &output).unwrap();
+    let written = here.export(&[(id, Vec::new())], &output);
     assert_eq!(std::fs::read_to_string(victim.join("name")).unwrap(), "untouched");
     assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 1);
     assert_eq!(std::fs::read_to_string(dest.join("etc/name")).unwrap(), "strake\n");
@@ -464,7 +487,7 @@ fn files_are_written_over_a_directory_without_following_its_links() {
 
     let archive = here.path("tree.tar");
     let output = Output::Tree(TreeOutput::Tar(Dest::File(archive.clone())));
-    export::write(&here.env(), &[(id, Vec::new())], &output).unwrap();
+    here.export(&[(id, Vec::new())], &output);
     let listed = Run::new("tar").arg("tf").arg(&archive).succeed().unwrap();
     assert!(listed.stdout.lines().any(|line| line.trim_start_matches("./") == "etc/name"), "{listed}");
 }
@@ -481,8 +504,7 @@ fn a_stage_becomes_the_same_image_every_time() {
         config.history = (0..entries)
             .map(|_| HistoryEntry { created_by: Some("RUN x".to_owned()), ..HistoryEntry::default() })
             .collect();
-        let signature = Digest::of(b"").hex().parse().unwrap();
-        let stage = StageOutput { name: "x".to_owned(), signature, layers, config };
+        let stage = stage(layers, config);
         let options = CommitOptions { created: SystemTime::now(), source_date_epoch: epoch };
         let name = reference("a/stage:1");
         let id = image::commit_stage(&host.env(), &stage, std::slice::from_ref(&name), &options)?;
@@ -529,12 +551,10 @@ fn several_that_pull_at_once_unpack_each_layer_once() {
     let name = of(&registry, "app:1");
     let layers: Vec<_> =
         (0..5u8).map(|number| here.layer(&format!("f{number}"), &[number; 100_000])).collect();
-    let signature = Digest::of(b"").hex().parse().unwrap();
-    let config = ImageConfig::empty(&Platform::host());
-    let stage = StageOutput { name: String::new(), signature, layers, config };
+    let stage = stage(layers, ImageConfig::empty(&Platform::host()));
     let options = CommitOptions { created: SystemTime::now(), source_date_epoch: None };
     let id = image::commit_stage(&here.env(), &stage, std::slice::from_ref(&name), &options).unwrap();
-    image::push(&here.env(), &name, &PushOptions::default()).unwrap();
+    here.push(&name);
     let there = Host::new();
     let pull = || {
         // A handle of its own, as another process would have.
@@ -553,14 +573,7 @@ fn several_that_pull_at_once_unpack_each_layer_once() {
 
 #[test]
 fn a_damaged_registry_is_noticed_and_nothing_stays() {
-    if !ready(&["docker-registry"]) {
-        return;
-    }
-    let registry = Registry::start().unwrap();
-    let here = Host::new();
-    let name = of(&registry, "app:1");
-    here.import(&tree(), std::slice::from_ref(&name));
-    let pushed = image::push(&here.env(), &name, &PushOptions::default()).unwrap();
+    let Some(Published { registry, here, name, pushed, .. }) = Published::new(&[]) else { return };
     let manifest = here.store.blobs().read_verified(&pushed.descriptor.digest, 1 << 20).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     let digest = manifest["layers"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:");
@@ -570,9 +583,9 @@ fn a_damaged_registry_is_noticed_and_nothing_stays() {
     let there = Host::new();
     for damage in [&whole[..whole.len() / 2], &[&whole[..100], &[0; 50], &whole[150..]].concat()] {
         std::fs::write(&blob, damage).unwrap();
-        image::pull(&there.env(), &name, &Platform::host()).unwrap_err();
+        there.pull(&name).unwrap_err();
     }
     std::fs::write(&blob, &whole).unwrap();
-    let pulled = image::pull(&there.env(), &name, &Platform::host()).unwrap();
-    assert_eq!(read(&there, pulled.id, "etc/name"), "strake\n");
+    let pulled = there.pull(&name).unwrap();
+    assert_eq!(there.read(pulled.id, "etc/name"), "strake\n");
 }

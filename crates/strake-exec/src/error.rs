@@ -114,6 +114,16 @@ pub enum ExecError {
 }
 
 impl ExecError {
+    /// What a shell answers where it cannot start its command: 127 when there is no such program, 126 when there is
+    /// one that cannot be executed. `None` for failures that are not the command's.
+    pub fn command_status(&self) -> Option<u8> {
+        match self {
+            Self::NotFound { .. } | Self::NoInterpreter { .. } => Some(127),
+            Self::NotExecutable { .. } | Self::Format { .. } => Some(126),
+            _ => None,
+        }
+    }
+
     pub(crate) fn setup(what: impl Into<String>, errno: impl Into<Errno>) -> Self {
         Self::Setup { what: what.into(), errno: errno.into(), remedy: None }
     }

@@ -32,6 +32,9 @@ pub use runc::RuncExecutor;
 /// `main` calls [`init_main`] at once when it sees it, before it starts a thread or reads anything.
 pub const INIT_ARG: &str = "__strake-init";
 
+/// The oldest Linux that containers can be run on, as `major.minor`: the first with `mount_setattr(2)`.
+pub const OLDEST_LINUX: &str = "5.12";
+
 /// Runs one process in one container.
 pub trait Executor: Send + Sync + Debug {
     /// Runs `container` to its end. When this returns, in whatever way, no process of the container is left

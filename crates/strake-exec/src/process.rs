@@ -1,5 +1,7 @@
 //! What to run: plain values, complete, checked by nobody before they reach [`crate::Executor::run`].
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -50,8 +52,8 @@ pub enum Rootfs {
 pub struct Process {
     /// Program and arguments. A program without a slash is looked up in the `PATH` of [`Process::env`].
     pub args: Vec<String>,
-    /// The whole environment: nothing is inherited.
-    pub env: Vec<(String, String)>,
+    /// The whole environment: nothing is inherited. A value may be any bytes but NUL.
+    pub env: Vec<(String, OsString)>,
     /// Working directory, absolute; it must exist.
     pub cwd: String,
     /// Docker's `USER` text: empty (root), `name`, `uid`, `name:group`, `uid:gid`.
@@ -166,12 +168,15 @@ impl Container {
         if process.args.first().is_none_or(String::is_empty) {
             return invalid("command", "is empty");
         }
-        let texts = process.args.iter().chain(process.env.iter().flat_map(|(name, value)| [name, value]));
-        if texts.chain([&process.cwd, &process.user, &self.hostname]).any(|text| text.contains('\0')) {
-            return invalid("command, environment, directory, user or host name", "contains a NUL byte");
+        let mut texts = process.args.iter().chain([&process.cwd, &process.user, &self.hostname]);
+        if texts.any(|text| text.contains('\0')) {
+            return invalid("command, directory, user or host name", "contains a NUL byte");
         }
-        if process.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
-            return invalid("environment", "has a variable whose name is empty or contains =");
+        if process.env.iter().any(|(name, _)| name.is_empty() || name.contains(['=', '\0'])) {
+            return invalid("environment", "has a variable whose name is empty or contains = or a NUL byte");
+        }
+        if let Some((name, _)) = process.env.iter().find(|(_, value)| value.as_bytes().contains(&0)) {
+            return invalid(&format!("environment variable {name}"), "its value contains a NUL byte");
         }
         if !process.cwd.starts_with('/') {
             return invalid(&format!("working directory {}", process.cwd), "is not absolute");

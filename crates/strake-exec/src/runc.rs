@@ -4,6 +4,7 @@
 //! a bundle into the scratch and becomes `runc run`, as pid 1 of a pid namespace: whatever happens to it, nothing
 //! stays behind. Only the container's own set-up (namespaces, `/proc`, `/dev`, masks, filter, rights) is runc's.
 
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -95,21 +96,27 @@ impl Bundle<'_> {
             mount::attach(source.mount.as_fd(), place)
                 .map_err(|errno| ExecError::setup(format!("attach {}", source.what), errno))?;
         }
-        let config = serde_json::to_vec(&self.config(id)).map_err(|e| ExecError::internal(e.to_string()))?;
+        let config = serde_json::to_vec(&self.config(id)?).map_err(|e| ExecError::internal(e.to_string()))?;
         drop(self.scratch.file("bundle/config.json", &config, 0o600)?);
         Ok(())
     }
 
-    fn config(&self, id: &str) -> Value {
+    fn config(&self, id: &str) -> Result<Value, ExecError> {
         let process = &self.container.process;
-        let mut env: Vec<String> =
-            process.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let line = |(name, value): &(String, OsString)| match value.to_str() {
+            Some(value) => Ok(format!("{name}={value}")),
+            None => Err(ExecError::invalid(
+                format!("environment variable {name}"),
+                "runc takes no value that is not UTF-8",
+            )),
+        };
+        let mut env: Vec<String> = process.env.iter().map(line).collect::<Result<_, _>>()?;
         if process.set_home && !process.env.iter().any(|(name, _)| name == "HOME") {
             env.push(format!("HOME={}", self.ids.home.as_deref().unwrap_or("/")));
         }
         let groups = [[self.ids.gid].as_slice(), &self.ids.groups].concat();
         let capabilities = init::CAPABILITY_NAMES;
-        json!({
+        Ok(json!({
             "ociVersion": "1.0.2",
             "hostname": self.container.hostname,
             "root": {"path": self.scratch.path("root"), "readonly": self.container.read_only},
@@ -138,7 +145,7 @@ impl Bundle<'_> {
                 "maskedPaths": MASKED,
                 "readonlyPaths": READ_ONLY,
             },
-        })
+        }))
     }
 
     fn namespaces(&self) -> Vec<Value> {

@@ -13,6 +13,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::{Pid, WaitOptions};
 use rustix::thread::UnshareFlags;
 
+use crate::OLDEST_LINUX;
 use crate::network;
 use crate::sys::{self, Fork};
 
@@ -219,10 +220,21 @@ pub fn check(pasta: Option<&Path>) -> Vec<Missing> {
     }
     missing.extend(namespaces());
     if let Some(reason) = network::obstacle(pasta) {
-        let remedy = "install the package passt, or build with --network=host";
+        let remedy = private_network_remedy(&reason);
         missing.push(Missing { fatal: false, ..Missing::new(format!("private networks: {reason}"), remedy) });
     }
     missing
+}
+
+/// What helps against a [`network::obstacle`].
+fn private_network_remedy(reason: &str) -> &'static str {
+    if reason.starts_with("/dev/net/tun") {
+        "as root: modprobe tun; chmod 666 /dev/net/tun; or build with --network=host"
+    } else if reason.contains("route") {
+        "connect the machine to a network, or build with --network=host"
+    } else {
+        "install the package passt, or build with --network=host"
+    }
 }
 
 /// Tries what the kernel allows, in a child; if it fails, the settings that forbid it are named.
@@ -238,7 +250,7 @@ fn namespaces() -> Option<Missing> {
         Some(PROBE_FINE) => None,
         Some(PROBE_NO_OVERLAY) => Some(Missing::new(
             "overlay file systems in user namespaces",
-            "Linux 5.11 or newer with overlayfs is needed; as root: modprobe overlay",
+            format!("Linux {OLDEST_LINUX} or newer with overlayfs is needed; as root: modprobe overlay"),
         )),
         _ => Some(forbidden_by()),
     }
@@ -300,7 +312,15 @@ fn forbidden_by() -> Missing {
 
 #[cfg(test)]
 mod tests {
-    use super::largest_range;
+    use super::*;
+
+    #[test]
+    fn the_remedy_fits_the_obstacle() {
+        assert!(private_network_remedy("/dev/net/tun: Permission denied").contains("chmod 666 /dev/net/tun"));
+        assert!(private_network_remedy("the host has no default route").contains("connect"));
+        let reason = network::obstacle(None).unwrap();
+        assert!(private_network_remedy(&reason).contains("passt"));
+    }
 
     #[test]
     fn the_largest_own_range_counts() {

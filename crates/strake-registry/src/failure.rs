@@ -58,6 +58,17 @@ pub(crate) fn chain(error: &reqwest::Error) -> String {
     if parts.is_empty() { "connection lost".to_owned() } else { parts.join(": ") }
 }
 
+/// What the system said at the bottom of an error, without the layers of software above it.
+fn bottom(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(below) = cause.source() {
+        cause = below;
+    }
+    let text = crate::server_text::clean(&cause.to_string());
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.strip_prefix("failed to lookup address information: ").unwrap_or(text).to_owned()
+}
+
 /// What went wrong in TLS, if it was that.
 fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -95,7 +106,7 @@ pub(crate) fn unanswered(operation: &str, host: &Host, url: &Url, error: &reqwes
     if error.is_connect() {
         let again = if is_nobody_there(error) { again_at_nobody(host) } else { Again::Backoff };
         let kind = if error.is_timeout() { ErrorKind::TimedOut } else { ErrorKind::Unreachable };
-        let error = make(kind, format!("cannot connect to {authority}: {}", chain(error)));
+        let error = make(kind, format!("cannot connect to {authority}: {}", bottom(error)));
         let error = error.hint("check the name, the network and the proxy settings");
         return Failure { error, again }.into();
     }

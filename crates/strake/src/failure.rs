@@ -176,6 +176,7 @@ impl From<ImageError> for Failure {
         match error {
             ImageError::Registry(error) => error.into(),
             ImageError::Store(error) => error.into(),
+            ImageError::Io { action, path, source } => Self::file(action, &path, &source),
             other => Self::new(kind, chain(&other)),
         }
     }

@@ -53,6 +53,10 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 /// Prints the help that was asked for, or what is wrong with the arguments.
 fn answer(error: &clap::Error) -> u8 {
+    if let Some(failure) = args::refusal(error) {
+        report::print(&failure);
+        return failure.kind.code();
+    }
     // Nobody can be told that standard error is closed.
     let _ = error.print();
     if error.use_stderr() { Kind::Input.code() } else { 0 }

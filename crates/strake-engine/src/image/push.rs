@@ -175,7 +175,7 @@ fn push_stream(
             Ok(content::describe(&content::blob_of(&outcome, compression)))
         }),
     };
-    let pushed = env.registry.push_blob(reference, source, &[], &transfer)?;
+    let pushed = transfer.ended(env.registry.push_blob(reference, source, &[], &transfer))?;
     let blob = LayerBlob { digest: pushed.descriptor.digest, size: pushed.descriptor.size, compression };
     record::put_blob(env.store, layer.diff_id, &blob)?;
     Ok(pushed)
@@ -211,7 +211,7 @@ fn push_known(
     // Without the file this still finds or mounts what the registry has, and otherwise fails with `Local`.
     let source =
         BlobSource::File { path: env.store.blobs().path(&wanted.digest), descriptor: wanted.clone() };
-    match env.registry.push_blob(reference, source, &next_door, &transfer) {
+    match transfer.ended(env.registry.push_blob(reference, source, &next_door, &transfer)) {
         Ok(pushed) => return Ok(PushedBlob { descriptor: wanted.clone(), ..pushed }),
         Err(error) if is_here || error.kind != ErrorKind::Local => return Err(error.into()),
         Err(_) => {}

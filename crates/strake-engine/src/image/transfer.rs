@@ -21,6 +21,7 @@ pub(crate) struct Transfer<'a> {
     id: TransferId,
     moved: AtomicU64,
     told: Mutex<Instant>,
+    failed: AtomicBool,
 }
 
 impl<'a> Transfer<'a> {
@@ -32,7 +33,19 @@ impl<'a> Transfer<'a> {
     ) -> Self {
         let id = TransferId(NEXT.fetch_add(1, Ordering::Relaxed));
         (env.events)(Event::TransferStarted { id, what, kind, total });
-        Self { env, id, moved: AtomicU64::new(0), told: Mutex::new(Instant::now()) }
+        Self {
+            env,
+            id,
+            moved: AtomicU64::new(0),
+            told: Mutex::new(Instant::now()),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes whether it failed: nothing was moved, or not all.
+    pub(crate) fn ended<T, E>(&self, result: Result<T, E>) -> Result<T, E> {
+        self.failed.store(result.is_err(), Ordering::Relaxed);
+        result
     }
 
     /// Counts what is written through it and stops when the build is.
@@ -111,6 +124,9 @@ impl Drop for Transfer<'_> {
         if moved > 0 {
             (self.env.events)(Event::TransferProgress(self.id, moved));
         }
-        (self.env.events)(Event::TransferFinished(self.id, moved > 0));
+        (self.env.events)(match self.failed.load(Ordering::Relaxed) {
+            true => Event::TransferFailed(self.id),
+            false => Event::TransferFinished(self.id, moved > 0),
+        });
     }
 }

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use strake_exec::{Container, Io, Process, Rootfs, Stdin};
+use strake_exec::{Container, ExitStatus, Io, Process, Rootfs, Stdin};
 use strake_graph::{Mount, MountKind, Network, Op, RunOp, Sharing, StepId};
 use strake_oci::Digest;
 use strake_store::{ActiveSnapshot, Flavour, LayerId, SnapshotMount, TempDir};
@@ -24,7 +26,7 @@ const HOST_NAME: &str = "strake";
 #[derive(Default)]
 struct Mounts {
     mounts: Vec<strake_exec::Mount>,
-    env: Vec<(String, String)>,
+    env: Vec<(String, OsString)>,
     leases: Vec<Lease>,
     scratch: Vec<TempDir>,
 }
@@ -47,17 +49,19 @@ impl Build<'_> {
             self.add_mount(id, mount, inputs, &mut mounts)?;
         }
         let active = store.snapshots().prepare(base)?;
-        let mut env = op.env.clone();
         let trust = match &self.request.ca_certificates {
             Some(pem) => trust::prepare(&store.open_view(base)?, pem),
             None => trust::Trust::default(),
         };
         mounts.mounts.extend(trust.mount);
         // A secret that was asked for by name hides a variable of that name; the rest gives way to what is there.
-        env.retain(|(name, _)| !mounts.env.iter().any(|(secret, _)| secret == name));
-        for (name, value) in mounts.env.iter().chain(&op.transient_env).chain(&trust.env) {
+        let texts = op.env.iter().chain(&op.transient_env).chain(&trust.env);
+        let given = texts.map(|(name, value)| (name, OsStr::new(value)));
+        let secrets = mounts.env.iter().map(|(name, value)| (name, value.as_os_str()));
+        let mut env: Vec<(String, OsString)> = Vec::new();
+        for (name, value) in secrets.chain(given) {
             if !env.iter().any(|(known, _)| known == name) {
-                env.push((name.clone(), value.clone()));
+                env.push((name.clone(), value.to_owned()));
             }
         }
         let container = Container {
@@ -102,8 +106,16 @@ impl Build<'_> {
         let io = Io { output: &mut output, stdin: Stdin::Null };
         let cancel = self.environment.cancellation.containers();
         let exit = match self.environment.executor.run(container, io, cancel) {
+            Ok(exit) => exit,
             Err(strake_exec::ExecError::Cancelled) => return Err(StepError::Cancelled),
-            other => other?,
+            // As with a shell, that there is no such command is the end of the step, and said in its output.
+            Err(error) => match error.command_status() {
+                Some(status) => {
+                    output(strake_exec::Stream::Stderr, format!("{error}\n").as_bytes());
+                    ExitStatus::Exited(status.into())
+                }
+                None => return Err(error.into()),
+            },
         };
         file.finish().map_err(on_log)?;
         if exit.success() {
@@ -162,8 +174,8 @@ impl Build<'_> {
                     return if *required { Err(StepError::Secret(id.clone())) } else { Ok(()) };
                 };
                 if let Some(name) = env {
-                    let value = String::from_utf8_lossy(secret.reveal()).into_owned();
-                    mounts.env.push((name.clone(), value));
+                    let value = OsStr::from_bytes(secret.reveal());
+                    mounts.env.push((name.clone(), value.to_owned()));
                 }
                 if mount.target.is_empty() {
                     return Ok(());
@@ -287,10 +299,16 @@ fn rootfs(mount: SnapshotMount) -> Rootfs {
     }
 }
 
+/// Keeps the end of the output. It never begins within a character.
 fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
-    tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL)..]);
+    let kept = &bytes[bytes.len().saturating_sub(TAIL)..];
+    tail.extend_from_slice(kept);
     let excess = tail.len().saturating_sub(TAIL);
-    tail.drain(..excess);
+    if excess > 0 || kept.len() < bytes.len() {
+        let is_within = |byte: &&u8| **byte & 0b1100_0000 == 0b1000_0000;
+        let within = tail[excess..].iter().take(3).take_while(is_within).count();
+        tail.drain(..excess + within);
+    }
 }
 
 #[cfg(test)]
@@ -307,5 +325,20 @@ mod tests {
         assert!(tail.ends_with(b"04999\n"));
         keep_tail(&mut tail, &vec![b'x'; 3 * TAIL]);
         assert_eq!(tail, vec![b'x'; TAIL]);
+    }
+
+    #[test]
+    fn the_tail_begins_with_a_whole_character() {
+        for shift in 0..4 {
+            let text = "x".repeat(shift) + &"🦀".repeat(TAIL);
+            for size in [7, 1_000, text.len()] {
+                let mut tail = Vec::new();
+                for piece in text.as_bytes().chunks(size) {
+                    keep_tail(&mut tail, piece);
+                }
+                assert!(std::str::from_utf8(&tail).is_ok(), "shifted by {shift}, pieces of {size}");
+                assert!(tail.len() > TAIL - 4 && tail.len() <= TAIL);
+            }
+        }
     }
 }

@@ -47,7 +47,8 @@ impl Executor for Notes {
         if !fails {
             let (Rootfs::Overlay { upper, .. } | Rootfs::Directory(upper)) = &container.rootfs;
             let variable = |wanted: &str| {
-                container.process.env.iter().find(|(name, _)| name == wanted).map(|(_, value)| value)
+                let found = container.process.env.iter().find(|(name, _)| name == wanted);
+                found.map(|(_, value)| value.to_str().unwrap())
             };
             let content = variable("CONTENT").unwrap_or(&container.process.args[1]);
             std::fs::write(upper.join(&name), content).unwrap();

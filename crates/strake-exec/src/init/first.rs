@@ -1,5 +1,6 @@
 //! The first process of a container: from a fork of the init process to the image's own program.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -194,11 +195,11 @@ fn set_limits() {
     limit(Resource::Stack, 8 << 20, u64::MAX);
 }
 
-fn environment(container: &Container, ids: &Ids) -> Vec<(String, String)> {
+fn environment(container: &Container, ids: &Ids) -> Vec<(String, OsString)> {
     let process = &container.process;
     let mut environment = process.env.clone();
     if process.set_home && !environment.iter().any(|(name, _)| name == "HOME") {
-        environment.push(("HOME".to_owned(), ids.home.clone().unwrap_or_else(|| "/".to_owned())));
+        environment.push(("HOME".to_owned(), ids.home.as_deref().unwrap_or("/").into()));
     }
     environment
 }

@@ -1,7 +1,8 @@
 //! Finding and starting the program, and saying precisely why it cannot be started.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use rustix::fs::{Access, Mode, OFlags};
@@ -14,7 +15,7 @@ use crate::sys;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the program. Returns only the reason why that failed.
-pub(super) fn execute(process: &Process, environment: Vec<(String, String)>) -> ExecError {
+pub(super) fn execute(process: &Process, environment: Vec<(String, OsString)>) -> ExecError {
     match try_execute(process, environment) {
         Ok(error) | Err(error) => error,
     }
@@ -37,18 +38,19 @@ pub(crate) fn replace(program: &Path, args: &[&str]) -> ExecError {
     }
 }
 
-fn try_execute(process: &Process, environment: Vec<(String, String)>) -> Result<ExecError, ExecError> {
-    let text = |what: &str, text: String| {
-        CString::new(text).map_err(|_| ExecError::invalid(what, "contains a NUL byte"))
+fn try_execute(process: &Process, environment: Vec<(String, OsString)>) -> Result<ExecError, ExecError> {
+    let bytes = |what: &str, bytes: Vec<u8>| {
+        CString::new(bytes).map_err(|_| ExecError::invalid(what, "contains a NUL byte"))
     };
+    let text = |what: &str, text: String| bytes(what, text.into_bytes());
     let program = process.args.first().ok_or_else(|| ExecError::invalid("command", "is empty"))?;
-    let path =
-        environment.iter().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, path)| path).to_owned();
+    let path = environment.iter().find(|(name, _)| name == "PATH");
+    let path = path.map_or(DEFAULT_PATH.into(), |(_, path)| path.to_string_lossy()).into_owned();
     let args: Vec<CString> =
         process.args.iter().map(|arg| text("argument", arg.clone())).collect::<Result<_, _>>()?;
     let env: Vec<CString> = environment
         .into_iter()
-        .map(|(name, value)| text("environment", format!("{name}={value}")))
+        .map(|(name, value)| bytes("environment", [name.as_bytes(), b"=", &value.into_vec()].concat()))
         .collect::<Result<_, _>>()?;
     if program.contains('/') {
         let errno = sys::execve(&text("command", program.clone())?, &args, &env);

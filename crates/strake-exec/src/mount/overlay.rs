@@ -12,6 +12,7 @@ use rustix::mount::{
 };
 
 use super::{Scratch, clone_mount};
+use crate::OLDEST_LINUX;
 use crate::error::{Errno, ExecError};
 
 /// The kernel's bound on lower directories (`OVL_MAX_STACK`).
@@ -141,7 +142,9 @@ impl Overlay<'_> {
         );
         match errno {
             Os::NODEV => error.remedy("the kernel has no overlayfs: load the module overlay"),
-            Os::PERM => error.remedy("overlayfs in a user namespace needs Linux 5.11 or newer"),
+            Os::PERM => error.remedy(format!(
+                "overlayfs in a user namespace needs Linux {OLDEST_LINUX} or newer"
+            )),
             Os::INVAL if self.upper_and_work.is_some() => error.remedy(
                 "the upper directory may lie on an overlay itself, or the work directory was used with volatile",
             ),

@@ -64,7 +64,7 @@ fn output_is_complete_and_apart(new: &dyn Fn() -> Sandbox) {
 
 fn environment_is_exactly_what_was_given(new: &dyn Fn() -> Sandbox) {
     let mut sandbox = new();
-    sandbox.container.process.env = vec![("A".into(), "1 =2".into()), ("B".into(), String::new())];
+    sandbox.container.process.env = vec![("A".into(), "1 =2".into()), ("B".into(), "".into())];
     let outcome = sandbox.args(&["/bin/env"]);
     // runc always adds a HOME; that ours adds nothing is a case of its own.
     let mut lines: Vec<&str> = outcome.stdout.lines().filter(|line| !line.starts_with("HOME=")).collect();

@@ -132,7 +132,8 @@ fn nonsense_is_refused() {
     let tmpfs = || MountKind::Tmpfs { size: None, mode: 0o755 };
     invalid(&|s| s.container.process.args.clear());
     invalid(&|s| s.container.process.args = vec!["a\0b".into()]);
-    invalid(&|s| s.container.process.env = vec![("A=B".into(), String::new())]);
+    invalid(&|s| s.container.process.env = vec![("A=B".into(), "".into())]);
+    invalid(&|s| s.container.process.env = vec![("A".into(), "a\0b".into())]);
     invalid(&|s| s.container.process.cwd = "relative".into());
     invalid(&|s| s.container.hostname = "x".repeat(65));
     invalid(&|s| _ = s.mount("relative", tmpfs(), false));

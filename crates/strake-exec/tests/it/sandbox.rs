@@ -157,7 +157,7 @@ fn container(dir: &Path) -> Container {
         },
         process: Process {
             args: Vec::new(),
-            env: vec![(text("PATH"), text("/usr/bin:/bin"))],
+            env: vec![(text("PATH"), "/usr/bin:/bin".into())],
             cwd: text("/"),
             user: String::new(),
             set_home: false,

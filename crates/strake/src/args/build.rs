@@ -73,7 +73,7 @@ pub(crate) struct BuildArgs {
     #[arg(long = "secret", value_name = "SPEC", help_heading = "Input")]
     pub(crate) secrets: Vec<SecretSpec>,
     /// Platform to build for, such as linux/arm64
-    #[arg(long, value_name = "OS/ARCH", help_heading = "Input")]
+    #[arg(long, value_name = "OS/ARCH", value_parser = platform, help_heading = "Input")]
     pub(crate) platform: Option<Platform>,
 
     /// Do not use results of earlier builds
@@ -113,11 +113,19 @@ pub(crate) struct BuildArgs {
     #[arg(long, hide = true)]
     pub(crate) force_rm: bool,
     /// Accepted for docker's sake when it asks for none
-    #[arg(long, hide = true, value_parser = ["false"])]
+    #[arg(long, hide = true, value_parser = no_attestation)]
     pub(crate) provenance: Option<String>,
     /// As `--provenance`
-    #[arg(long, hide = true, value_parser = ["false"])]
+    #[arg(long, hide = true, value_parser = no_attestation)]
     pub(crate) sbom: Option<String>,
+}
+
+/// One platform; docker takes several.
+fn platform(text: &str) -> Result<Platform, String> {
+    match text.contains(',') {
+        true => Err("several platforms in one build are not supported yet; build each by itself".to_owned()),
+        false => text.parse().map_err(|error: strake_oci::PlatformError| error.to_string()),
+    }
 }
 
 /// `HOST:IP` or `HOST=IP`, where the address may be of version 6, also in brackets.
@@ -134,6 +142,13 @@ fn host_entry(text: &str) -> Result<HostEntry, String> {
             Err("`host-gateway` is not known here; name the address, or use --network host".to_owned())
         }
         Err(_) => Err(format!("`{address}` is not an IP address")),
+    }
+}
+
+fn no_attestation(text: &str) -> Result<String, &'static str> {
+    match text {
+        "false" => Ok(text.to_owned()),
+        _ => Err("attestations are not supported yet; only `false` is taken"),
     }
 }
 

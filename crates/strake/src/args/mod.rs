@@ -5,6 +5,7 @@ pub(crate) mod csv;
 mod images;
 mod nearest;
 mod output;
+mod refused;
 mod run;
 
 use std::ffi::OsString;
@@ -17,7 +18,9 @@ pub(crate) use images::{
     ArchiveFormat, DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs,
     PushArgs, RmiArgs, SaveArgs, TagArgs,
 };
+pub(crate) use nearest::nearest;
 pub(crate) use output::{CompressionSpec, Destination, OutputKind, OutputSpec};
+pub(crate) use refused::refusal;
 pub(crate) use run::{RunArgs, Volume};
 
 /// The whole command line.

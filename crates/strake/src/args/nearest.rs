@@ -10,18 +10,22 @@ pub(crate) fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str
     names.into_iter().filter(near).min_by_key(|name| distance(written, name))
 }
 
-/// The number of letters to change, add or drop (Levenshtein), without regard to case.
+/// The number of letters to change, add, drop, or swap with the next (optimal string alignment), without regard to
+/// case.
 fn distance(a: &str, b: &str) -> usize {
     let letters = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<Vec<_>>();
     let (a, b) = (letters(a), letters(b));
     let mut above: Vec<usize> = (0..=b.len()).collect();
+    let mut two_above = above.clone();
     for (i, letter) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, other) in b.iter().enumerate() {
             let changed = above[j] + usize::from(letter != other);
-            row.push(changed.min(above[j + 1] + 1).min(row[j] + 1));
+            let is_swapped = i > 0 && j > 0 && *letter == b[j - 1] && a[i - 1] == *other;
+            let swapped = if is_swapped { two_above[j - 1] + 1 } else { usize::MAX };
+            row.push(changed.min(above[j + 1] + 1).min(row[j] + 1).min(swapped));
         }
-        above = row;
+        two_above = std::mem::replace(&mut above, row);
     }
     above[b.len()]
 }
@@ -36,6 +40,9 @@ mod tests {
         assert_eq!(nearest("locla", names), Some("local"));
         assert_eq!(nearest("Registri", names), Some("registry"));
         assert_eq!(nearest("zip", names), None);
+        assert_eq!(nearest("scr", ["id", "src"]), Some("src"));
+        assert_eq!(nearest("srcx", ["id", "src"]), Some("src"));
+        assert_eq!(nearest("crs", ["id", "src"]), None);
         assert_eq!(nearest(&"x".repeat(1 << 20), names), None);
     }
 }

@@ -156,7 +156,7 @@ pub(super) fn save(args: &SaveArgs, settings: Settings) -> Result<u8, Failure> {
         };
         let mut images: Vec<(strake_oci::ImageId, Vec<strake_oci::Reference>)> = Vec::new();
         for name in &args.images {
-            let found = session.with(|env| image::find(env, name))?;
+            let found = session.with_image(name, None, |env| image::find(env, name))?;
             match images.iter_mut().find(|(id, _)| *id == found.id) {
                 Some((_, names)) => names.extend(found.reference),
                 None => images.push((found.id, found.reference.into_iter().collect())),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use strake_exec::userns;
+use strake_exec::{OLDEST_LINUX, userns};
 
 use super::output;
 use crate::failure::Failure;
@@ -20,17 +20,9 @@ pub(super) fn doctor(settings: &Settings) -> Result<u8, Failure> {
     let mut missing = userns::check(settings.pasta.as_deref());
     if root {
         // Subordinate ids and the programs that map them are for ordinary users only.
-        missing.retain(|missing| missing.what.contains("pasta"));
+        missing.retain(|missing| missing.what.contains("private networks"));
     }
-    if !root && is_older(&release, (5, 11)) {
-        missing.push(userns::Missing {
-            what: format!(
-                "Linux {release} has no overlayfs for ordinary users (5.11 has); files are copied instead"
-            ),
-            remedy: "use a newer kernel, or run as root".to_owned(),
-            fatal: false,
-        });
-    }
+    missing.extend(too_old(&release));
     for missing in &missing {
         let mark = if missing.fatal { "MISSING" } else { "limited" };
         let _ = writeln!(text, "{mark}: {}\n  remedy: {}", missing.what, missing.remedy);
@@ -42,20 +34,42 @@ pub(super) fn doctor(settings: &Settings) -> Result<u8, Failure> {
     Ok(if missing.iter().any(|missing| missing.fatal) { 3 } else { 0 })
 }
 
-fn is_older(release: &str, than: (u32, u32)) -> bool {
+/// What is missing on a kernel that is older than the oldest.
+fn too_old(release: &str) -> Option<userns::Missing> {
+    let is_older = version(release)? < version(OLDEST_LINUX)?;
+    is_older.then(|| userns::Missing {
+        what: format!("a newer kernel: Linux {OLDEST_LINUX} or newer is needed, this is {release}"),
+        remedy: "update the kernel".to_owned(),
+        fatal: true,
+    })
+}
+
+/// The first two numbers.
+fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(['.', '-']).map_while(|part| part.parse().ok());
-    match (parts.next(), parts.next()) {
-        (Some(major), Some(minor)) => (major, minor) < than,
-        _ => false,
-    }
+    Some((parts.next()?, parts.next()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn kernels_are_compared_as_numbers() {
-        assert!(super::is_older("5.10.0-28-amd64", (5, 11)));
-        assert!(!super::is_older("6.1.0", (5, 11)));
-        assert!(!super::is_older("odd", (5, 11)));
+    fn old_kernels_are_told_apart_by_number() {
+        for old in ["5.11.22-7-generic", "5.9", "4.19.0-27-amd64"] {
+            let missing = too_old(old).unwrap_or_else(|| panic!("{old}"));
+            assert!(missing.fatal && missing.what.contains(old) && missing.what.contains(OLDEST_LINUX));
+        }
+        for good in [OLDEST_LINUX, "5.12.0", "5.100-x", "6.1.0-44-amd64", "10.0", "odd"] {
+            assert_eq!(too_old(good), None, "{good}");
+        }
+    }
+
+    #[test]
+    fn the_documents_name_the_same_kernel() {
+        let readme = include_str!("../../../../README.md");
+        assert!(readme.contains(&format!("kernel {OLDEST_LINUX} or newer")));
+        let decision = include_str!("../../../../docs/decisions/0004-own-executor.md");
+        assert!(decision.contains(&format!("Linux {OLDEST_LINUX} or newer")));
     }
 }

@@ -15,7 +15,7 @@ use crate::ui as show;
 pub(super) fn tag(args: &TagArgs, settings: Settings) -> Result<u8, Failure> {
     let options = ui(&settings, "Tagging", None, false);
     in_session(settings, options, |session| {
-        session.with(|env| image::tag(env, &args.source, &args.target))?;
+        session.with_image(&args.source, None, |env| image::tag(env, &args.source, &args.target))?;
         Ok(0)
     })
 }
@@ -127,18 +127,14 @@ pub(super) fn remove(args: &RmiArgs, settings: Settings) -> Result<u8, Failure> 
     let force = if args.force { Force::Yes } else { Force::No };
     in_session(settings, options, |session| {
         for name in &args.images {
-            match session.with(|env| image::remove(env, name, force)) {
-                Ok(removed) => {
-                    removed
-                        .untagged
-                        .iter()
-                        .try_for_each(|name| output::line(&format!("Untagged: {name}")))?;
-                    if let Some(id) = removed.deleted {
-                        output::line(&format!("Deleted: {id}"))?;
-                    }
-                }
-                Err(image::ImageError::NotFound { .. }) if args.force => {}
-                Err(error) => return Err(error.into()),
+            let removed = session.with_image(name, None, |env| match image::remove(env, name, force) {
+                Err(image::ImageError::NotFound { .. }) if args.force => Ok(None),
+                other => other.map(Some),
+            })?;
+            let Some(removed) = removed else { continue };
+            removed.untagged.iter().try_for_each(|name| output::line(&format!("Untagged: {name}")))?;
+            if let Some(id) = removed.deleted {
+                output::line(&format!("Deleted: {id}"))?;
             }
         }
         Ok(0)
@@ -149,8 +145,11 @@ pub(super) fn remove(args: &RmiArgs, settings: Settings) -> Result<u8, Failure> 
 pub(super) fn inspect(args: &InspectArgs, settings: Settings) -> Result<u8, Failure> {
     let options = ui(&settings, "Inspecting", None, false);
     in_session(settings, options, |session| {
-        let found: Result<Vec<_>, _> =
-            args.images.iter().map(|name| session.with(|env| image::inspect(env, name))).collect();
+        let found: Result<Vec<_>, Failure> = args
+            .images
+            .iter()
+            .map(|name| session.with_image(name, None, |env| image::inspect(env, name)))
+            .collect();
         output::json(&found?.into())?;
         Ok(0)
     })
@@ -163,7 +162,7 @@ const INSTRUCTION_MAX: usize = 45;
 pub(super) fn history(args: &HistoryArgs, settings: Settings) -> Result<u8, Failure> {
     let options = ui(&settings, "Reading", None, false);
     in_session(settings, options, |session| {
-        let rows = session.with(|env| image::history(env, &args.image))?;
+        let rows = session.with_image(&args.image, None, |env| image::history(env, &args.image))?;
         let id = |row: &image::HistoryRow| match (row.id, args.no_trunc) {
             (None, _) => "<missing>".to_owned(),
             (Some(id), true) => id.to_string(),

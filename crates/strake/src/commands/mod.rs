@@ -8,6 +8,7 @@ mod images;
 mod output;
 mod prune;
 mod run;
+mod suggest;
 mod transfer;
 
 use crate::args::{Cli, Command, ProgressMode};

@@ -1,7 +1,9 @@
 //! `run`: one command in a container of an image. What it writes is dropped.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 
+use strake_engine::Environment;
 use strake_engine::image::{self, ImageError, PullPolicy};
 use strake_exec::{Container, ExecError, Io, Mount, MountKind, Network, Process, Rootfs, Stdin, Stream};
 use strake_oci::{ContainerConfig, ImageConfig, ImageId, Reference};
@@ -54,7 +56,7 @@ fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
         container.mounts.extend(trust.mount);
         for (name, value) in trust.env {
             if !container.process.env.iter().any(|(known, _)| *known == name) {
-                container.process.env.push((name, value));
+                container.process.env.push((name, value.into()));
             }
         }
     }
@@ -64,22 +66,13 @@ fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
     drop(active);
     match status {
         Ok(status) => Ok(u8::try_from(status.code()).unwrap_or(u8::MAX)),
-        Err(error) => match docker_status(&error) {
+        Err(error) => match error.command_status() {
             Some(code) => {
                 session.ui.failure(&report::exec_failure(&error));
                 Ok(code)
             }
             None => Err(report::exec_failure(&error)),
         },
-    }
-}
-
-/// What shells and docker answer for a command that is not there, or not executable.
-fn docker_status(error: &ExecError) -> Option<u8> {
-    match error {
-        ExecError::NotFound { .. } | ExecError::NoInterpreter { .. } => Some(127),
-        ExecError::NotExecutable { .. } | ExecError::Format { .. } => Some(126),
-        _ => None,
     }
 }
 
@@ -96,7 +89,8 @@ fn find(session: &Session, args: &RunArgs, name: &str) -> Result<(ImageId, Image
         name.parse().map_err(|error| Failure::input(format!("image {name}: {error}")))?;
     session.permit(&reference)?;
     let platform = args.platform.as_ref().unwrap_or(&session.settings.platform);
-    let resolved = session.with(|env| image::resolve(env, &reference, platform, PullPolicy::Missing))?;
+    let resolve = |env: &Environment<'_>| image::resolve(env, &reference, platform, PullPolicy::Missing);
+    let resolved = session.with_image(name, Some(platform), resolve)?;
     Ok((resolved.id, resolved.config))
 }
 
@@ -120,15 +114,15 @@ fn process(
     }
     let mut env = environment(config);
     if args.tty {
-        set(&mut env, "TERM", "xterm");
+        set(&mut env, "TERM", OsStr::new("xterm"));
     }
     for given in &args.env {
         let value = match &given.value {
-            Some(value) => Some(value.clone()),
-            None => session.settings.variable(&given.name).map(|value| value.to_string_lossy().into_owned()),
+            Some(value) => Some(OsStr::new(value)),
+            None => session.settings.variable(&given.name),
         };
         match value {
-            Some(value) => set(&mut env, &given.name, &value),
+            Some(value) => set(&mut env, &given.name, value),
             None => env.retain(|(name, _)| *name != given.name),
         }
     }
@@ -159,19 +153,19 @@ fn argv(config: &ContainerConfig, entrypoint: Option<&str>, command: &[String]) 
     argv
 }
 
-fn environment(config: &ContainerConfig) -> Vec<(String, String)> {
+fn environment(config: &ContainerConfig) -> Vec<(String, OsString)> {
     let split = |line: &String| {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
-        (name.to_owned(), value.to_owned())
+        (name.to_owned(), value.into())
     };
     let mut env: Vec<_> = config.env.iter().map(split).collect();
     if !env.iter().any(|(name, _)| name == "PATH") {
-        env.insert(0, ("PATH".to_owned(), PATH.to_owned()));
+        env.insert(0, ("PATH".to_owned(), PATH.into()));
     }
     env
 }
 
-fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
+fn set(env: &mut Vec<(String, OsString)>, name: &str, value: &OsStr) {
     match env.iter_mut().find(|(known, _)| known == name) {
         Some((_, old)) => value.clone_into(old),
         None => env.push((name.to_owned(), value.to_owned())),
@@ -255,6 +249,6 @@ mod tests {
         let config = ContainerConfig { env: vec!["A=1=2".into(), "B".into()], ..ContainerConfig::default() };
         let env = environment(&config);
         assert_eq!(env[0].0, "PATH");
-        assert_eq!(env[1..], [("A".into(), "1=2".into()), ("B".into(), String::new())]);
+        assert_eq!(env[1..], [("A".into(), "1=2".into()), ("B".into(), OsString::new())]);
     }
 }

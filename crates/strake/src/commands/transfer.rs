@@ -2,6 +2,7 @@
 
 use strake_engine::image::{self, PushOptions};
 
+use super::suggest::untagged;
 use super::{in_session, output, ui};
 use crate::args::{PullArgs, PushArgs};
 use crate::failure::Failure;
@@ -36,7 +37,9 @@ pub(super) fn push(args: &PushArgs, settings: Settings) -> Result<u8, Failure> {
         let chosen = args.compression.map_or(session.settings.compression, compression);
         for name in &args.names {
             session.permit(name)?;
-            let pushed = session.with(|env| image::push(env, name, &PushOptions { compression: chosen }))?;
+            let options = PushOptions { compression: chosen };
+            let pushed =
+                session.with_image(&name.familiar(), None, |env| image::push(env, name, &options))?;
             session.ui.result(&pushed.descriptor.digest.to_string(), &[name.familiar()]);
             session.ui.finish();
             if !session.ui.is_machine_readable() {
@@ -58,11 +61,4 @@ pub(super) fn push_summary(name: &str, pushed: &image::PushedImage) -> String {
         counts.existed,
         counts.mounted
     )
-}
-
-fn untagged(name: &strake_oci::Reference) -> String {
-    let familiar = name.familiar();
-    let end = familiar.rfind('/').map_or(0, |at| at + 1);
-    let cut = familiar[end..].find([':', '@']).map_or(familiar.len(), |at| end + at);
-    familiar[..cut].to_owned()
 }

@@ -16,6 +16,7 @@ use strake_engine::Event;
 
 use crate::args::ProgressMode;
 use crate::failure::Failure;
+use json::Json;
 use plain::Plain;
 use tty::{Size, Tty};
 
@@ -49,6 +50,8 @@ struct Shared {
     renderer: Mutex<Renderer>,
     started: Instant,
     finished: AtomicBool,
+    /// The last warning: several that wait for the same say it once.
+    warned: Mutex<String>,
     wake: (Mutex<bool>, Condvar),
 }
 
@@ -56,7 +59,7 @@ struct Shared {
 enum Renderer {
     Plain(Box<Plain>),
     Tty(Box<Tty>),
-    Json,
+    Json(Json),
     Quiet,
 }
 
@@ -103,7 +106,7 @@ impl Ui {
                 let colour = options.colour && is_terminal;
                 Renderer::Tty(Box::new(Tty::new(options.title, colour, options.explain, wall_clock)))
             }
-            ProgressMode::Rawjson => Renderer::Json,
+            ProgressMode::Rawjson => Renderer::Json(Json::default()),
             ProgressMode::Quiet => Renderer::Quiet,
             ProgressMode::Plain | ProgressMode::Auto => {
                 Renderer::Plain(Box::new(Plain::new(options.explain, wall_clock)))
@@ -113,6 +116,7 @@ impl Ui {
             renderer: Mutex::new(renderer),
             started: Instant::now(),
             finished: AtomicBool::new(false),
+            warned: Mutex::default(),
             wake: (Mutex::new(false), Condvar::new()),
         };
         Self { shared: Arc::new(shared), ticker: Mutex::new(None) }
@@ -120,11 +124,16 @@ impl Ui {
 
     /// Shows an event.
     pub(crate) fn event(&self, event: &Event) {
+        if let Event::Warning(text) = event
+            && std::mem::replace(&mut *lock(&self.shared.warned), text.clone()) == *text
+        {
+            return;
+        }
         let now = self.shared.started.elapsed();
         let mut renderer = lock(&self.shared.renderer);
         match &mut *renderer {
             Renderer::Plain(plain) => write_all(&plain.event(now, event)),
-            Renderer::Json => write_all(&json::event(now, event)),
+            Renderer::Json(json) => write_all(&json.event(now, event)),
             Renderer::Quiet => {
                 if let Event::Warning(text) = event {
                     write_all(&format!("warning: {}\n", clean(text.as_bytes())));
@@ -153,7 +162,7 @@ impl Ui {
         match &mut *lock(&self.shared.renderer) {
             Renderer::Plain(plain) => write_all(&plain.finish(now)),
             Renderer::Tty(tty) => write_all(&tty.finish(now, terminal_size())),
-            Renderer::Json | Renderer::Quiet => {}
+            Renderer::Json(_) | Renderer::Quiet => {}
         }
         restore_terminal();
     }
@@ -163,7 +172,7 @@ impl Ui {
         self.finish();
         let now = self.shared.started.elapsed();
         match &*lock(&self.shared.renderer) {
-            Renderer::Json => write_all(&json::failure(now, failure)),
+            Renderer::Json(_) => write_all(&json::failure(now, failure)),
             _ => crate::report::print(failure),
         }
     }
@@ -184,9 +193,9 @@ impl Ui {
                 write_all(&format!("{out}{frame}"));
             }
             Renderer::Plain(_) => write_all(text),
-            Renderer::Json => {
+            Renderer::Json(json) => {
                 let warning = Event::Warning(text.trim_end().to_owned());
-                write_all(&json::event(self.shared.started.elapsed(), &warning));
+                write_all(&json.event(self.shared.started.elapsed(), &warning));
             }
             Renderer::Quiet => {}
         }
@@ -194,14 +203,14 @@ impl Ui {
 
     /// Says in JSON what was made; the other forms leave that to standard output.
     pub(crate) fn result(&self, image: &str, names: &[String]) {
-        if matches!(&*lock(&self.shared.renderer), Renderer::Json) {
+        if matches!(&*lock(&self.shared.renderer), Renderer::Json(_)) {
             write_all(&json::result(self.shared.started.elapsed(), image, names));
         }
     }
 
     /// Whether standard error is for programs, or for nobody: remarks for people are left out.
     pub(crate) fn is_machine_readable(&self) -> bool {
-        matches!(&*lock(&self.shared.renderer), Renderer::Json | Renderer::Quiet)
+        matches!(&*lock(&self.shared.renderer), Renderer::Json(_) | Renderer::Quiet)
     }
 
     /// Starts the thread that draws frames. A build that is over within one frame never has it draw.

@@ -78,6 +78,13 @@ impl Plain {
             }
             Event::TransferProgress(id, done) => self.transfer(&mut out, now, *id, *done),
             Event::TransferFinished(id, moved) => self.transferred(&mut out, now, *id, *moved),
+            Event::TransferFailed(id) => {
+                if self.transfers.contains_key(id) {
+                    self.say(&mut out, &Item::Transfer(*id), "FAILED");
+                    self.leave(&mut out);
+                    self.forget(*id);
+                }
+            }
             Event::Warning(warning) => {
                 self.leave(&mut out);
                 let _ = writeln!(out, "warning: {}", text::clean(warning.as_bytes()));
@@ -189,6 +196,10 @@ impl Plain {
         let text = if moved { format!("DONE {bytes} {took}") } else { "already there".to_owned() };
         self.say(out, &Item::Transfer(id), &text);
         self.leave(out);
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: TransferId) {
         self.transfers.remove(&id);
         self.told.remove(&id);
     }

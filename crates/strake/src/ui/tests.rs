@@ -6,7 +6,7 @@ use strake_oci::Platform;
 
 use super::plain::Plain;
 use super::tty::{Size, Tty};
-use super::{Failure, json};
+use super::{Failure, Json, json};
 use crate::failure::{Kind, StepEnd};
 
 fn planned(labels: &[&str]) -> (Vec<StepId>, Event) {
@@ -102,13 +102,15 @@ fn plain_explains_and_counts_bytes() {
 #[test]
 fn json_lines_are_stable() {
     let (ids, plan) = planned(&["RUN \u{1b}x"]);
+    let mut json = Json::default();
     let lines = [
-        json::event(at(0), &plan),
-        json::event(at(1), &Event::StepStarted(ids[0])),
-        json::event(at(1_234), &Event::StepOutput(ids[0], Stream::Stderr, b"a\xff\n".to_vec())),
-        json::event(at(2), &Event::StepExplained(ids[0], Explanation::Hit { built: 5 })),
-        json::event(at(2), &Event::StepFinished(ids[0], at(1_500))),
-        json::event(at(2), &Event::TransferFinished(TransferId(3), false)),
+        json.event(at(0), &plan),
+        json.event(at(1), &Event::StepStarted(ids[0])),
+        json.event(at(1_234), &Event::StepOutput(ids[0], Stream::Stderr, b"a\xff\n".to_vec())),
+        json.event(at(2), &Event::StepExplained(ids[0], Explanation::Hit { built: 5 })),
+        json.event(at(2), &Event::StepFinished(ids[0], at(1_500))),
+        json.event(at(2), &Event::TransferFinished(TransferId(3), false)),
+        json.event(at(2), &Event::TransferFailed(TransferId(4))),
         json::failure(at(3), &failed("process failed")),
         json::result(at(3), "sha256:00", &["a:1".to_owned()]),
     ];
@@ -118,10 +120,48 @@ fn json_lines_are_stable() {
 {"v":1,"t":0.002,"event":"explained","step":1,"reason":"hit","differences":[],"built":5}
 {"v":1,"t":0.002,"event":"finished","step":1,"seconds":1.5}
 {"v":1,"t":0.002,"event":"transfer-finished","transfer":3,"moved":false}
+{"v":1,"t":0.002,"event":"transfer-failed","transfer":4}
 {"v":1,"t":0.003,"event":"error","kind":"step","status":1,"message":"process failed","hints":["look"],"exit_code":7,"log":"/logs/1"}
 {"v":1,"t":0.003,"event":"result","image":"sha256:00","names":["a:1"]}
 "#;
     assert_eq!(lines.concat(), expect);
+}
+
+#[test]
+fn characters_survive_the_edges_of_pieces() {
+    let (ids, plan) = planned(&["RUN x"]);
+    let crab = "🦀".as_bytes();
+    let pieces = [
+        (Stream::Stdout, &crab[..1]),
+        (Stream::Stderr, &crab[..2]),
+        (Stream::Stdout, &crab[1..]),
+        (Stream::Stderr, &crab[2..]),
+        (Stream::Stderr, b"\n"),
+        (Stream::Stdout, b"\n\xc3"),
+    ];
+    let mut json = Json::default();
+    let mut plain = Plain::new(false, 1_000);
+    let mut told = json.event(at(0), &plan);
+    let mut printed = plain.event(at(0), &plan);
+    let output = pieces.map(|(stream, bytes)| Event::StepOutput(ids[0], stream, bytes.to_vec()));
+    for event in output.iter().chain([&Event::StepFinished(ids[0], at(0))]) {
+        told.push_str(&json.event(at(0), event));
+        printed.push_str(&plain.event(at(0), event));
+    }
+    let told: Vec<&str> = told.lines().skip(1).collect();
+    let output = |stream: &str, text: &str| {
+        format!(r#"{{"v":1,"t":0.0,"event":"output","step":1,"stream":"{stream}","text":"{text}"}}"#)
+    };
+    let expect = [
+        output("stdout", "🦀"),
+        output("stderr", "🦀"),
+        output("stderr", r"\n"),
+        output("stdout", r"\n"),
+        output("stdout", "\u{fffd}"),
+        r#"{"v":1,"t":0.0,"event":"finished","step":1,"seconds":0.0}"#.to_owned(),
+    ];
+    assert_eq!(told, expect);
+    assert_eq!(printed, "#1 [app 1/1] RUN x\n#1 0.000 🦀\n#1 0.000 🦀\n#1 0.000 \u{fffd}\n#1 DONE 0.0s\n\n");
 }
 
 /// A terminal, as far as frames need one: it wraps, scrolls, moves up and erases.

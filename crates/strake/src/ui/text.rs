@@ -31,7 +31,9 @@ impl Lines {
                 byte => {
                     self.partial.push(*byte);
                     if self.partial.len() >= LINE_MAX {
+                        let begun = self.partial.split_off(whole(&self.partial));
                         line(self.take());
+                        self.partial = begun;
                     }
                 }
             }
@@ -48,6 +50,38 @@ impl Lines {
         self.partial.clear();
         text
     }
+}
+
+/// Makes text of a stream of bytes that comes in pieces: a character that a piece only begins is kept for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Characters {
+    begun: Vec<u8>,
+}
+
+impl Characters {
+    /// The text that a piece completes; bytes that are no UTF-8 are replaced.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
+        self.begun.extend_from_slice(bytes);
+        let rest = self.begun.split_off(whole(&self.begun));
+        let complete = std::mem::replace(&mut self.begun, rest);
+        String::from_utf8_lossy(&complete).into_owned()
+    }
+
+    /// What is left of a character that was never completed.
+    pub(crate) fn rest(&mut self) -> Option<String> {
+        let rest = std::mem::take(&mut self.begun);
+        (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
+    }
+}
+
+/// How many bytes there are before a last character that is only begun; all of them if there is none.
+fn whole(bytes: &[u8]) -> usize {
+    let is_begun = |at: &usize| {
+        std::str::from_utf8(&bytes[*at..])
+            .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    // A character has four bytes at most.
+    (bytes.len().saturating_sub(3)..bytes.len()).find(is_begun).unwrap_or(bytes.len())
 }
 
 /// Text that can be printed: bytes that are no UTF-8 are replaced, control sequences and characters that move the
@@ -220,6 +254,43 @@ mod tests {
         let mut count = 0;
         Lines::default().push(&vec![b'x'; 3 * LINE_MAX], |line| count += line.len());
         assert_eq!(count, 3 * LINE_MAX);
+    }
+
+    #[test]
+    fn a_character_is_never_cut_wherever_a_piece_ends() {
+        let streams = [
+            "aé漢🦀b".as_bytes(),
+            b"\xf0\x9f\xa6",
+            b"\xff\xe6\xbc\xe6\xbc\xa2\xa2\xc3",
+            b"\xf0\x9f\xa6\x80\xf0\x9f\xc3\xa9",
+        ];
+        for stream in streams {
+            let expect = String::from_utf8_lossy(stream);
+            for first in 0..=stream.len() {
+                for second in first..=stream.len() {
+                    let mut characters = Characters::default();
+                    let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
+                    let mut text: String = pieces.iter().map(|piece| characters.push(piece)).collect();
+                    text.extend(characters.rest());
+                    assert_eq!(text, expect, "{stream:?} cut at {first} and {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_between_characters() {
+        for shift in 0..4 {
+            let text = "x".repeat(shift) + &"🦀漢".repeat(LINE_MAX);
+            let mut lines = Lines::default();
+            let mut seen = Vec::new();
+            for piece in text.as_bytes().chunks(1_000) {
+                lines.push(piece, |line| seen.push(line));
+            }
+            seen.extend(lines.rest());
+            assert!(seen.iter().all(|line| line.len() <= LINE_MAX));
+            assert!(seen.concat() == text, "shifted by {shift}");
+        }
     }
 
     #[test]

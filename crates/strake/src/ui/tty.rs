@@ -121,6 +121,11 @@ impl Tty {
                 }
             }
             Event::TransferFinished(id, moved) => self.transferred(now, *id, *moved),
+            Event::TransferFailed(id) => {
+                if let Some(transfer) = self.transfers.remove(id) {
+                    self.above.push((Style::Error, format!(" => ERROR {}", transfer.what), String::new()));
+                }
+            }
             Event::Warning(warning) => {
                 let text = format!("warning: {}", text::clean(warning.as_bytes()));
                 self.above.push((Style::Warning, text, String::new()));

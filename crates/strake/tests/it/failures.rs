@@ -49,8 +49,18 @@ fn a_failed_step_shows_its_place_its_output_and_its_log() {
 
 #[test]
 fn programs_that_are_missing_or_killed() {
+    // A command that cannot be started is a step that failed, whoever was to start it.
     let scene = Scene::new("FROM busybox\nRUN [\"/no/such/program\"]\n");
-    fails(&scene, 2, &["/no/such/program", "not found"]);
+    let failed = fails(&scene, 1, &["executable \"/no/such/program\" not found", "127", "Dockerfile:2"]);
+    let log = failed.stderr.split_whitespace().rfind(|word| word.ends_with(".log")).unwrap();
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "executable \"/no/such/program\" not found\n");
+    assert_eq!(scene.fails(1, &[]).last("error")["exit_code"], 127);
+    scene.file("Dockerfile", "FROM busybox\nRUN [\"nosuchcommand\"]\n");
+    fails(&scene, 1, &["\"nosuchcommand\" not found in PATH=/usr/local/sbin:", "127"]);
+    scene.file("Dockerfile", "FROM busybox\nRUN [\"/etc/passwd\"]\n");
+    fails(&scene, 1, &["/etc/passwd", "126", "ermission denied"]);
+    scene.file("Dockerfile", "FROM busybox\nRUN <<E\n#!/no/interpreter\ntrue\nE\n");
+    fails(&scene, 1, &["/no/interpreter", "127"]);
     scene.file("Dockerfile", "FROM busybox\nRUN nosuchcommand\n");
     fails(&scene, 1, &["nosuchcommand", "127"]);
     scene.file("Dockerfile", "FROM busybox\nRUN sh -c 'kill -9 $$'; exit $?\n");
@@ -110,6 +120,17 @@ fn unknown_flags_and_contradictions() {
     says(&["build", "--no-cahce", "c"], "--no-cache");
     says(&["biuld"], "build");
     says(&["build"], "CONTEXT");
+    says(&["build"], "strake build .");
+    says(&["build", "--cache-from=type=gha", "c"], "--cache-from: caches shared between machines");
+    says(&["build", "--ssh", "default", "c"], "--secret");
+    says(&["build", "--provenance=true", "c"], "attestations are not supported");
+    says(&["build", "--platform", "linux/amd64,linux/arm64", "c"], "several platforms in one build");
+    says(&["build", "--secret", "id=x,scr=y", "c"], "did you mean `src`?");
+    says(&["load", "-i", "nope.tar"], "read archive nope.tar: no such file or directory");
+    says(&["save", "-o", "nowhere/x.tar", "busybox"], "no such file or directory");
+    says(&["login", "127.0.0.1:5000"], "credentials are docker's");
+    says(&["push", "busibox"], "did you mean busybox:latest, which is in the local store?");
+    says(&["history", "busybox:1"], "the local store has busybox:latest");
     says(&["build", "--target=nope", "c"], "nope");
     says(&["build", "-o", "type=nope,dest=x", "c"], "nope");
     says(&["build", "-o", "type=local", "c"], "dest");
@@ -148,6 +169,21 @@ fn images_and_registries_that_are_not_there() {
     assert!([2, 3].contains(&failed.code) && failed.stderr.contains("no/image:tag"), "{failed}");
     let failed = scene.sandbox.strake(["push", "missing:tag"]).finish().unwrap();
     assert!(failed.code == 2 && failed.stderr.contains("missing"), "{failed}");
+    // Nobody listens there: what was not sent is not said to be there, and it is said once that nobody does.
+    scene.strake(&["tag", "busybox", "127.0.0.1:9/busybox:1"]);
+    let failed = scene.sandbox.strake(["push", "127.0.0.1:9/busybox:1"]).finish().unwrap();
+    assert_eq!(failed.code, 3, "{failed}");
+    assert!(failed.stderr.contains("FAILED") && !failed.stderr.contains("already there"), "{failed}");
+    assert_eq!(
+        failed.stderr.matches("cannot connect to 127.0.0.1:9: Connection refused\n").count(),
+        1,
+        "{failed}"
+    );
+    // A name that is nearly one of the local store's.
+    let failed = scene.sandbox.strake(["run", "127.0.0.1:9/busybx:1"]).finish().unwrap();
+    assert!(failed.code == 3 && failed.stderr.contains("did you mean 127.0.0.1:9/busybox:1"), "{failed}");
+    scene.file("Dockerfile", "FROM --platform=linux/s390x 127.0.0.1:9/busybox:1\n");
+    fails(&scene, 3, &["the local store has 127.0.0.1:9/busybox:1 for linux/"]);
 }
 
 /// A file system of a few megabytes, unmounted when this is dropped.

@@ -1,5 +1,7 @@
 //! What a step sees of the machine: nothing that it was not given, as root and as an ordinary user.
 
+use std::os::unix::ffi::OsStrExt;
+
 use strake_testkit::{Sandbox, Tree};
 
 use crate::for_both_users;
@@ -183,6 +185,35 @@ fn names_are_resolved_as_on_the_host_and_hosts_can_be_added() {
         }
         let line = hosts.lines().find(|line| line.contains("db.test")).unwrap();
         assert!(line.starts_with("10.1.2.3"), "{found}");
+    });
+}
+
+/// A secret is bytes: as a variable it may be anything that a variable can be, and what it cannot be is said.
+#[test]
+fn a_secret_that_is_no_text_is_given_as_it_is() {
+    for_both_users(|sandbox| {
+        let token = b"caf\xe9 \xff\xfe=\n";
+        sandbox.write("token", token).unwrap();
+        let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=token,env=TOKEN,target=/token \
+            printf %s \"$TOKEN\" > /by-env; cp /token /by-file\n";
+        sandbox.write("c/Dockerfile", dockerfile).unwrap();
+        let build = |secret: &str| {
+            sandbox.strake(["build", "--network=none", "--no-cache", "-o", "out", "--secret", secret, "c"])
+        };
+        build("id=token,src=token").succeed().unwrap();
+        assert_eq!(std::fs::read(sandbox.path("out/by-file")).unwrap(), token);
+        assert_eq!(std::fs::read(sandbox.path("out/by-env")).unwrap(), token);
+        let of_environment = std::ffi::OsStr::from_bytes(&token[..7]);
+        build("id=token,env=GIVEN").env("GIVEN", of_environment).succeed().unwrap();
+        assert_eq!(std::fs::read(sandbox.path("out/by-env")).unwrap(), &token[..7]);
+        let run = sandbox.strake(["run", "--network=none", "-e", "GIVEN", "busybox", "sh", "-c"]);
+        let run =
+            run.arg("printf %s \"$GIVEN\" | od -An -tx1").env("GIVEN", of_environment).succeed().unwrap();
+        assert_eq!(run.stdout.trim(), "63 61 66 e9 20 ff fe");
+        sandbox.write("token", "s3cret\0more").unwrap();
+        let failed = build("id=token,src=token").finish().unwrap();
+        assert!(failed.code == 2 && failed.stderr.contains("variable TOKEN"), "{failed}");
+        assert!(failed.stderr.contains("NUL") && !failed.stderr.contains("s3cret"), "{failed}");
     });
 }
 

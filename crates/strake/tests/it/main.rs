@@ -10,6 +10,7 @@ mod images;
 mod interrupt;
 mod isolation;
 mod locks;
+mod network;
 mod oracle;
 mod progress;
 mod referees;

@@ -35,6 +35,24 @@ fn every_line_of_json_is_an_event_with_a_version() {
     assert_eq!(output("stderr"), "to-stderr\n");
 }
 
+/// A pipe is read in pieces of powers of two, so that most of them end within a character of three bytes.
+#[test]
+fn no_character_of_a_steps_output_is_damaged() {
+    let scene = Scene::new(
+        "FROM busybox\nRUN yes 漢字 | head -n 50000 | tr -d '\\n'; printf '\\377\\n\\346'\nRUN yes 漢字 | head -n 9000; exit 1\n",
+    );
+    let failed = scene.fails(1, &[]);
+    let output = failed.events.iter().filter(|event| event["event"] == "output" && event["step"] == 2);
+    let said: String = output.map(|event| event["text"].as_str().unwrap()).collect();
+    assert!(said == "漢字".repeat(50_000) + "\u{fffd}\n\u{fffd}", "{} bytes", said.len());
+    let shown = scene.sandbox.strake(["build", "--network=none", "--progress=plain", "--no-cache", "c"]);
+    let shown = shown.finish().unwrap().stderr;
+    // A line of this length is shown in several, each of whole characters.
+    let lines = shown.lines().filter(|line| line.starts_with("#2 ") && !line.contains("RUN"));
+    assert_eq!(lines.map(|line| line.matches(['漢', '字']).count()).sum::<usize>(), 100_000);
+    assert_eq!(shown.matches('\u{fffd}').count(), 2);
+}
+
 #[test]
 fn a_failure_is_an_event_as_well() {
     let scene = Scene::new("FROM busybox\nRUN exit 42\n");

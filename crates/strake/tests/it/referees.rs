@@ -201,6 +201,40 @@ fn strake_pulls_what_skopeo_and_docker_push() {
 }
 
 #[test]
+fn docker_pulls_and_runs_what_strake_pushes() {
+    let docker = match Dockerd::shared() {
+        Ok(docker) => docker,
+        Err(failure) => return lacking(&failure.to_string()),
+    };
+    if !has("docker-registry") {
+        return;
+    }
+    for_both_users(|sandbox| {
+        let registry = Registry::start().unwrap();
+        let name = |tag: &str| format!("{}/team/app:{tag}", registry.address());
+        let client = |words: &[&str]| docker.client(Builder::Classic).args(words).succeed().unwrap();
+        built(sandbox, &["-t", &name("1"), "--push", "-o", "type=oci,dest=ours.tar"]);
+        client(&["pull", &name("1")]);
+        let printed = client(&["run", "--rm", "--network=none", &name("1")]);
+        assert_eq!(printed.stdout, "hello world\n");
+        // And back, by the registry alone: docker commits what a container of it changed, pushes, and removes it.
+        let container = format!("strake-{}", registry.address().replace(':', "-"));
+        let change = "rm -r /w/d; echo 'echo changed by docker' > /answer";
+        client(&["run", "--network=none", "--name", &container, &name("1"), "sh", "-c", change]);
+        client(&["commit", "--change=CMD [\"sh\", \"/answer\"]", &container, &name("2")]);
+        client(&["push", &name("2")]);
+        client(&["rm", &container]);
+        client(&["rmi", "--force", &name("1"), &name("2")]);
+        sandbox.strake(["rmi", "--force", &name("1")]).succeed().unwrap();
+        sandbox.strake(["pull", &name("2")]).succeed().unwrap();
+        let printed = sandbox.strake(["run", "--network=none", &name("2")]).succeed().unwrap();
+        assert_eq!(printed.stdout, "changed by docker\n");
+        let listed = sandbox.strake(["run", "--network=none", &name("2"), "ls", "/w"]).succeed().unwrap();
+        assert_eq!(listed.stdout, "p\n");
+    });
+}
+
+#[test]
 fn podman_runs_what_strake_writes() {
     if !has("podman") || !strake_testkit::is_root() {
         return lacking("root and podman");

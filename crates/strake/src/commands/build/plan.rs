@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use strake_engine::Environment;
 use strake_engine::image::{self, PullPolicy, ResolvedImage};
 use strake_frontend::Diagnostic;
 use strake_frontend::dockerfile::{
@@ -117,7 +118,9 @@ fn look_up_one(
     policy: PullPolicy,
 ) -> Result<ResolvedImage, Failure> {
     session.permit(&request.reference)?;
-    Ok(session.with(|env| image::resolve(env, &request.reference, &request.platform, policy))?)
+    let name = request.reference.familiar();
+    let resolve = |env: &Environment<'_>| image::resolve(env, &request.reference, &request.platform, policy);
+    session.with_image(&name, Some(&request.platform), resolve)
 }
 
 /// One failure for all images that cannot be had, each with the line that names it.

@@ -1,0 +1,128 @@
+//! What docker has and strake has not: said by name, with what to do instead.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::failure::Failure;
+
+/// Flags of `docker build` and `docker buildx build`.
+const FLAGS: [(&[&str], &str, &str); 11] = [
+    (
+        &["--cache-from", "--cache-to"],
+        "caches shared between machines are not supported yet",
+        "leave it out: earlier results are found in the local store by themselves",
+    ),
+    (
+        &["--ssh"],
+        "RUN --mount=type=ssh is not supported yet",
+        "give the step a key with --secret id=ID,src=FILE",
+    ),
+    (&["--attest"], "attestations are not supported yet", "leave it out"),
+    (&["--annotation"], "annotations are not supported", "use --label KEY=VALUE"),
+    (
+        &["--squash"],
+        "layers are not squashed",
+        "end with a stage FROM scratch that has COPY --from=STAGE / /",
+    ),
+    (&["--allow"], "there are no entitlements", "leave it out: RUN --network=host needs none"),
+    (&["--builder"], "there is no daemon and no builder to choose", "leave it out"),
+    (
+        &["--no-cache-filter"],
+        "single stages cannot be left out of the cache",
+        "use --no-cache, or change an ARG",
+    ),
+    (
+        &["--call", "--check", "--print"],
+        "build checks are not supported yet",
+        "build: mistakes are all said at once",
+    ),
+    (
+        &[
+            "--memory",
+            "-m",
+            "--memory-swap",
+            "--cpu-period",
+            "--cpu-quota",
+            "--cpu-shares",
+            "-c",
+            "--cpuset-cpus",
+            "--cpuset-mems",
+            "--cgroup-parent",
+            "--resource",
+            "--shm-size",
+            "--ulimit",
+        ],
+        "limits for steps are not supported",
+        "limit the whole build: systemd-run --scope -p MemoryMax=2G strake build …",
+    ),
+    (&["--isolation", "--security-opt"], "steps have docker's default rights, always", "leave it out"),
+];
+
+/// Commands of `docker`.
+const COMMANDS: [(&[&str], &str, &str); 4] = [
+    (
+        &["login", "logout"],
+        "credentials are docker's, and kept where docker keeps them",
+        "use docker, podman or skopeo login, or write ~/.docker/config.json",
+    ),
+    (
+        &["buildx", "builder", "image"],
+        "there is only one level of commands",
+        "leave the word out: strake build",
+    ),
+    (&["ps", "exec", "start", "stop", "rm", "logs"], "no container outlives its command", "use strake run"),
+    (&["compose"], "compose files are not supported yet", "build each image with strake build -f FILE DIR"),
+];
+
+/// The failure for a flag or a command of docker's, or for a build without a context; `None` otherwise.
+pub(crate) fn refusal(error: &clap::Error) -> Option<Failure> {
+    if error.kind() == ErrorKind::MissingRequiredArgument
+        && let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg)
+        && missing.iter().any(|name| name == "<CONTEXT>")
+    {
+        let failure =
+            Failure::input("build what? a CONTEXT is needed: the directory with the files to build from");
+        return Some(failure.hint("for the directory here: strake build ."));
+    }
+    let (kind, table, what): (_, &[(&[&str], &str, &str)], _) = match error.kind() {
+        ErrorKind::UnknownArgument => (ContextKind::InvalidArg, &FLAGS, ""),
+        ErrorKind::InvalidSubcommand => (ContextKind::InvalidSubcommand, &COMMANDS, "strake "),
+        _ => return None,
+    };
+    let Some(ContextValue::String(written)) = error.get(kind) else { return None };
+    let (_, why, instead) = table.iter().find(|(words, ..)| words.contains(&written.as_str()))?;
+    Some(Failure::input(format!("{what}{written}: {why}")).hint(*instead))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn a_build_without_a_context_says_what_to_type() {
+        let error = Cli::try_parse_from(["strake", "build", "-t", "x"]).unwrap_err();
+        assert!(refusal(&error).unwrap().hints[0].ends_with("strake build ."));
+        let error = Cli::try_parse_from(["strake", "run"]).unwrap_err();
+        assert_eq!(refusal(&error), None);
+    }
+
+    #[test]
+    fn words_of_dockers_are_refused_by_name() {
+        let refused = |line: &str| Cli::try_parse_from(line.split(' ')).err().as_ref().and_then(refusal);
+        for word in FLAGS.iter().flat_map(|(words, ..)| *words) {
+            for line in [format!("strake build {word} x ."), format!("strake build {word}=x .")] {
+                let failure = refused(&line).unwrap_or_else(|| panic!("{line}"));
+                assert!(failure.message.starts_with(&format!("{word}: ")) && failure.hints.len() == 1);
+            }
+        }
+        for word in COMMANDS.iter().flat_map(|(words, ..)| *words) {
+            let failure = refused(&format!("strake {word} x")).unwrap_or_else(|| panic!("{word}"));
+            assert!(failure.message.starts_with(&format!("strake {word}: ")));
+        }
+        for line in ["strake build --no-cahce .", "strake biuld", "strake build ."] {
+            assert_eq!(refused(line), None, "{line}");
+        }
+    }
+}
