@@ -71,6 +71,7 @@ impl Bench {
                 stage: String::new(),
                 position: None,
                 no_cache: false,
+                named: None,
             })
         };
         let (base, context) = (step(), step());

@@ -9,6 +9,7 @@ mod clock;
 mod error;
 mod event;
 pub mod export;
+pub mod files;
 pub mod image;
 mod lock;
 mod request;

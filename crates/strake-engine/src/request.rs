@@ -14,6 +14,7 @@ use strake_registry::Client;
 use strake_store::{LayerId, Store};
 
 use crate::event::Events;
+use crate::files::FileSet;
 use crate::signature::Signature;
 
 /// One build, settled in every respect.
@@ -23,6 +24,8 @@ pub struct BuildRequest {
     pub graph: Graph,
     /// The build contexts by name; the main one has the empty name.
     pub contexts: BTreeMap<String, ContextSource>,
+    /// Files that steps place, by the name they are placed by.
+    pub files: BTreeMap<String, FileSet>,
     /// The secrets that steps may mount, by id.
     pub secrets: BTreeMap<String, Secret>,
     /// The network of steps that do not name one.

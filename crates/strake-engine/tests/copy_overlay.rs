@@ -40,6 +40,7 @@ fn step_ids() -> (StepId, StepId) {
             stage: String::new(),
             position: None,
             no_cache: false,
+            named: None,
         })
     };
     (step(), step())

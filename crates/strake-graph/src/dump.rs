@@ -7,7 +7,9 @@ use std::fmt::{self, Write as _};
 
 use strake_oci::{ContainerConfig, HealthConfig};
 
-use crate::{CopySource, Graph, History, ModeChange, Mount, MountKind, Op, Stage, Step, StepId};
+use crate::{
+    CopySource, Graph, History, ModeChange, Mount, MountKind, Op, PlaceSource, Placement, Stage, Step, StepId,
+};
 
 /// The text of a graph.
 pub fn dump(graph: &Graph) -> String {
@@ -29,11 +31,12 @@ fn write_graph(out: &mut String, graph: &Graph) -> fmt::Result {
 }
 
 fn write_step(out: &mut String, id: StepId, step: &Step) -> fmt::Result {
-    let Step { op, platform, span, label, stage, position, no_cache } = step;
+    let Step { op, platform, span, label, stage, position, no_cache, named } = step;
     let position = position.map_or(String::new(), |(number, count)| format!(" {number}/{count}"));
     let no_cache = if *no_cache { " no-cache" } else { "" };
     writeln!(out, "{id} [{stage}{position}] {platform} {}..{}{no_cache}", span.start, span.end)?;
     writeln!(out, "    label {label}")?;
+    named.iter().try_for_each(|name| writeln!(out, "    named {name}"))?;
     match op {
         Op::Scratch => writeln!(out, "    scratch"),
         Op::Context(op) => writeln!(out, "    context {:?}", op.name),
@@ -63,7 +66,21 @@ fn write_step(out: &mut String, id: StepId, step: &Step) -> fmt::Result {
             op.chown.iter().try_for_each(|owner| writeln!(out, "    chown {owner:?}"))?;
             op.chmod.iter().try_for_each(|mode| write_mode(out, mode))
         }
+        Op::Place(op) => {
+            writeln!(out, "    place on {}", op.base)?;
+            op.emptied.iter().try_for_each(|path| writeln!(out, "    emptied {path:?}"))?;
+            op.placements.iter().try_for_each(|placement| write_placement(out, placement))
+        }
     }
+}
+
+fn write_placement(out: &mut String, placement: &Placement) -> fmt::Result {
+    let Placement { from, to, owner, group } = placement;
+    match from {
+        PlaceSource::Step { from, path, filter } => write!(out, "    from {from} {path:?} {filter:?}")?,
+        PlaceSource::Files { name, digest } => write!(out, "    files {name:?} {digest}")?,
+    }
+    writeln!(out, " to {to:?} owner={owner:?} group={group:?}")
 }
 
 fn write_pairs(out: &mut String, word: &str, pairs: &[(String, String)]) -> fmt::Result {
@@ -89,6 +106,9 @@ fn write_mount(out: &mut String, mount: &Mount) -> fmt::Result {
         }
         MountKind::File { content, mode } => {
             writeln!(out, "file mode={mode:o} {:?}", String::from_utf8_lossy(content))
+        }
+        MountKind::Host { source, read_only } => {
+            writeln!(out, "host {} read-only={read_only}", source.display())
         }
     }
 }

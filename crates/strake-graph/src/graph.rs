@@ -57,6 +57,8 @@ pub struct Step {
     pub position: Option<(u32, u32)>,
     /// Whether results of earlier builds must not be used (`--no-cache`).
     pub no_cache: bool,
+    /// A name that others look the step's result up by (a stage of a stage file); part of the signature.
+    pub named: Option<String>,
 }
 
 /// What the user names: `FROM … AS name`, or an entry of a stage file.
@@ -187,6 +189,7 @@ mod tests {
             stage: "0".into(),
             position: None,
             no_cache: false,
+            named: None,
         }
     }
 

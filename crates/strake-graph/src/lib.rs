@@ -16,6 +16,7 @@ pub use encode::{Encode, Encoder};
 pub use graph::{Graph, History, Stage, StageId, Step, StepId};
 pub use mount::{Mount, MountKind, Sharing};
 pub use op::{
-    ContextOp, CopyOp, CopySource, HostEntry, ImageOp, MakeDirOp, ModeChange, ModeClause, Network, Op, RunOp,
+    ContextOp, CopyOp, CopySource, HostEntry, ImageOp, MakeDirOp, ModeChange, ModeClause, Network, Op,
+    PlaceOp, PlaceSource, Placement, RunOp,
 };
 pub use span::Span;

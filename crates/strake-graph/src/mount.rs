@@ -65,6 +65,14 @@ pub enum MountKind {
         /// Its mode.
         mode: u32,
     },
+    /// A file or directory of the machine. It is no part of a signature: whoever mounts it promises that what is in
+    /// it does not matter, or wants it so.
+    Host {
+        /// Its absolute path.
+        source: std::path::PathBuf,
+        /// Whether the step may not write.
+        read_only: bool,
+    },
 }
 
 /// What happens when two steps want one cache mount at once.

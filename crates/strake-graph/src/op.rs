@@ -1,5 +1,6 @@
-use strake_oci::{DiffId, ImageId, Reference};
+use strake_oci::{DiffId, Digest, ImageId, Reference};
 
+use crate::pattern::PathFilter;
 use crate::{Mount, MountKind, StepId};
 
 /// What a step does.
@@ -17,6 +18,8 @@ pub enum Op {
     Copy(Box<CopyOp>),
     /// A directory (`WORKDIR`).
     MakeDir(MakeDirOp),
+    /// Files that are put into a tree, and out of it, by description.
+    Place(Box<PlaceOp>),
 }
 
 impl Op {
@@ -43,6 +46,14 @@ impl Op {
                     }
                 }
             }
+            Self::Place(op) => {
+                add(op.base);
+                for placement in &op.placements {
+                    if let PlaceSource::Step { from, .. } = &placement.from {
+                        add(*from);
+                    }
+                }
+            }
         }
         inputs
     }
@@ -54,6 +65,7 @@ impl Op {
             Self::Run(op) => Some(op.base),
             Self::Copy(op) => Some(op.base),
             Self::MakeDir(op) => Some(op.base),
+            Self::Place(op) => Some(op.base),
         }
     }
 }
@@ -64,7 +76,10 @@ impl Mount {
         match &self.kind {
             MountKind::Bind { from, .. } => Some(*from),
             MountKind::Cache { from, .. } => from.as_ref().map(|(from, _)| *from),
-            MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::File { .. } => None,
+            MountKind::Tmpfs { .. }
+            | MountKind::Secret { .. }
+            | MountKind::File { .. }
+            | MountKind::Host { .. } => None,
         }
     }
 }
@@ -202,4 +217,50 @@ pub struct MakeDirOp {
     pub path: String,
     /// Who owns it: `USER` as written; empty for root.
     pub user: String,
+}
+
+/// Files that are put into a tree, and out of it: how the stages of a stage file bring sources and artifacts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceOp {
+    /// The file system it is done in.
+    pub base: StepId,
+    /// Directories whose content is dropped, absolute; made when they are not there.
+    pub emptied: Vec<String>,
+    /// What is placed, in order.
+    pub placements: Vec<Placement>,
+}
+
+/// Files with the place they are put in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// Which files.
+    pub from: PlaceSource,
+    /// Where the source itself goes, absolute: the content of a directory into this directory, a file to this path.
+    pub to: String,
+    /// A user by name or number; `None` keeps the files' own.
+    pub owner: Option<String>,
+    /// A group by name or number. `None` is the user's first group for [`PlaceSource::Files`] with an owner, and
+    /// keeps the files' own otherwise.
+    pub group: Option<String>,
+}
+
+/// Where placed files come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlaceSource {
+    /// Files of another step.
+    Step {
+        /// An image or the result of another stage.
+        from: StepId,
+        /// A file or directory in it, absolute.
+        path: String,
+        /// Which files below it.
+        filter: PathFilter,
+    },
+    /// Files, and names to be removed, that the caller hands to the engine under a name.
+    Files {
+        /// What the caller calls them.
+        name: String,
+        /// Says exactly what they are.
+        digest: Digest,
+    },
 }

@@ -317,5 +317,5 @@ fn stage_output(
 
 /// Whether a step makes a layer of its own.
 pub(crate) fn makes_layer(op: &Op) -> bool {
-    matches!(op, Op::Run(_) | Op::Copy(_) | Op::MakeDir(_))
+    matches!(op, Op::Run(_) | Op::Copy(_) | Op::MakeDir(_) | Op::Place(_))
 }

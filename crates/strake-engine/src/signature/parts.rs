@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use strake_graph::{HostEntry, ModeChange, Mount, MountKind, Network, Op, RunOp, Step};
+use strake_graph::{HostEntry, ModeChange, Mount, MountKind, Network, Op, PlaceOp, PlaceSource, RunOp, Step};
 use strake_oci::Digest;
 
 use super::{Part, Signature};
@@ -14,6 +14,8 @@ pub(crate) struct StepInputs {
     pub(crate) files: Option<Digest>,
     /// For bind mounts: the digest of the files, by place in the list of mounts.
     pub(crate) mounted: BTreeMap<usize, Digest>,
+    /// For placed files of other steps: their canonical signatures, by place in the list of placements.
+    pub(crate) placed: BTreeMap<usize, Signature>,
     /// Which secrets are there, by id.
     pub(crate) secrets: BTreeMap<String, bool>,
     /// The build's own settings that every `RUN` sees.
@@ -30,6 +32,7 @@ pub(crate) fn parts_of(step: &Step, inputs: &StepInputs) -> Vec<Part> {
     if let Some(base) = inputs.base {
         parts.push(Part::new("what is below", base.to_string()));
     }
+    parts.extend(step.named.iter().map(|name| Part::new("name", name.clone())));
     match &step.op {
         Op::Scratch => parts.push(Part::new("kind", "scratch")),
         Op::Image(op) => {
@@ -59,6 +62,10 @@ pub(crate) fn parts_of(step: &Step, inputs: &StepInputs) -> Vec<Part> {
             parts.push(Part::new("kind", "run"));
             run_parts(op, inputs, &mut parts);
         }
+        Op::Place(op) => {
+            parts.push(Part::new("kind", "place"));
+            place_parts(op, inputs, &mut parts);
+        }
     }
     parts.push(Part::new("platform", step.platform.to_string()));
     parts
@@ -78,6 +85,23 @@ fn run_parts(op: &RunOp, inputs: &StepInputs, parts: &mut Vec<Part>) {
     );
     for (index, mount) in op.mounts.iter().enumerate() {
         parts.push(Part::new(format!("mount {}", mount.target), mount_value(mount, index, inputs)));
+    }
+}
+
+fn place_parts(op: &PlaceOp, inputs: &StepInputs, parts: &mut Vec<Part>) {
+    parts.extend(op.emptied.iter().map(|path| Part::new("emptied", path.clone())));
+    for (index, placement) in op.placements.iter().enumerate() {
+        let files = match &placement.from {
+            PlaceSource::Step { path, filter, .. } => {
+                let of = inputs.placed.get(&index).map(Signature::to_string).unwrap_or_default();
+                format!("{of} {path:?} {filter:?}")
+            }
+            PlaceSource::Files { digest, .. } => digest.to_string(),
+        };
+        parts.push(Part::new(format!("files of {}", placement.to), files));
+        let [owner, group] =
+            [&placement.owner, &placement.group].map(|name| name.clone().unwrap_or_default());
+        parts.push(Part::new(format!("owner of {}", placement.to), format!("{owner:?}:{group:?}")));
     }
 }
 
@@ -119,5 +143,6 @@ fn mount_value(mount: &Mount, index: usize, inputs: &StepInputs) -> String {
             format!("secret {id:?} there={there} {env} {mode:o} {uid}:{gid}")
         }
         MountKind::File { content, mode } => format!("file {mode:o} {}", Digest::of(content)),
+        MountKind::Host { read_only, .. } => format!("host {}", if *read_only { "ro" } else { "rw" }),
     }
 }

@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use strake_graph::pattern::Glob;
-use strake_graph::{CopyOp, CopySource, Encoder, MakeDirOp, Mount, MountKind, Op, RunOp, StepId};
+use strake_graph::{
+    CopyOp, CopySource, Encoder, MakeDirOp, Mount, MountKind, Op, PlaceOp, PlaceSource, RunOp, StepId,
+};
 use strake_oci::Digest;
 use strake_store::{ActiveSnapshot, Index, LayerId, StatCache};
 
 use super::copy::{
-    Change, ChangeKind, CopyError, CopyPlan, CopyTarget, LayerFiles, ListedKind, Listing, Previous, copy,
-    selection_key,
+    Change, ChangeKind, CopyError, CopyPlan, CopyTarget, LayerFiles, ListedKind, Listing, Placed,
+    PlacedFiles, Previous, copy, literal as literal_glob, place, selection_key, write_aside,
 };
 use super::make_dir::make_dir;
 use super::{Build, Inputs, Miss, file_error};
@@ -105,7 +107,7 @@ impl<'a> Contexts<'a> {
             match &step.op {
                 Op::Copy(op) => patterns.extend(patterns_of(&op.sources, id)?),
                 Op::Run(op) => patterns.extend(patterns_of(&bound(op), id)?),
-                Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) => {}
+                Op::Place(_) | Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) => {}
             }
         }
         Ok(patterns)
@@ -348,6 +350,44 @@ impl Build<'_> {
         let active = store.prepare_layer_on(base)?;
         let below = if base.is_empty() { None } else { Some(store.open_view(base)?) };
         make_dir(op, active.upper(), below.as_ref().map(|view| view.root()))?;
+        Ok(active)
+    }
+
+    /// Writes the layer of placed files.
+    pub(super) fn place_files(
+        &self,
+        op: &PlaceOp,
+        base: &[LayerId],
+        inputs: &Inputs,
+    ) -> Result<ActiveSnapshot, StepError> {
+        let store = self.environment.store;
+        let cancellation = self.environment.cancellation;
+        let active = store.prepare_layer_on(base)?;
+        let below = if base.is_empty() { None } else { Some(store.open_view(base)?) };
+        // On the file system of the layer, so that what is written aside can be moved into it.
+        let scratch = store.temp_dir()?;
+        let mut placed = Vec::with_capacity(op.placements.len());
+        for (number, placement) in op.placements.iter().enumerate() {
+            let files = match &placement.from {
+                PlaceSource::Files { name, .. } => {
+                    let set = self.request.files.get(name);
+                    let set = set.ok_or_else(|| StepError::Context(name.clone()))?;
+                    let aside = scratch.path().join(number.to_string());
+                    std::fs::create_dir(&aside).map_err(file_error("create", &aside))?;
+                    PlacedFiles::Set { set, tree: Arc::new(write_aside(set, &aside, cancellation)?) }
+                }
+                PlaceSource::Step { from, path, filter } => {
+                    let layers = &inputs.get(*from).layers;
+                    crate::image::ensure_layers(self.environment, layers)?;
+                    let view = store.open_view(layers)?;
+                    let tree = SourceTree::of_stage(&view, &[literal_glob(path)], cancellation);
+                    PlacedFiles::Tree { tree: Arc::new(tree.map_err(CopyError::from)?), path, filter }
+                }
+            };
+            let (owner, group) = (placement.owner.as_deref(), placement.group.as_deref());
+            placed.push(Placed { files, to: &placement.to, owner, group });
+        }
+        place(&op.emptied, &placed, active.upper(), below.as_ref().map(|view| view.root()))?;
         Ok(active)
     }
 

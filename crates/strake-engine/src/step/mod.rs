@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use strake_graph::{MountKind, Op, StepId};
+use strake_graph::{MountKind, Op, PlaceSource, Placement, StepId};
 use strake_store::{ActiveSnapshot, LayerId, StoreError, tar};
 
 use crate::cache::{CacheRecord, LocalCache, Place};
@@ -149,7 +149,7 @@ impl<'a> Build<'a> {
         match &self.request.graph.step(step).op {
             Op::Copy(_) => true,
             Op::Run(op) => op.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind { .. })),
-            Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) => false,
+            Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) | Op::Place(_) => false,
         }
     }
 
@@ -186,6 +186,13 @@ impl<'a> Build<'a> {
                 step_inputs.hosts.clone_from(&self.request.hosts);
                 step_inputs.secrets = self.secrets_there();
                 step_inputs.mounted = self.mounted_files(op, inputs)?;
+            }
+            Op::Place(op) => {
+                let from = |(index, placement): (usize, &Placement)| match &placement.from {
+                    PlaceSource::Step { from, .. } => Some((index, inputs.get(*from).canonical)),
+                    PlaceSource::Files { .. } => None,
+                };
+                step_inputs.placed = op.placements.iter().enumerate().filter_map(from).collect();
             }
             Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) => {}
         }
@@ -284,6 +291,7 @@ impl<'a> Build<'a> {
             Op::Run(op) => self.run(id, op, &base, inputs, signature, caches)?,
             Op::Copy(op) => self.copy(id, op, &base, inputs, &mut miss)?,
             Op::MakeDir(op) => self.make_dir(op, &base)?,
+            Op::Place(op) => self.place_files(op, &base, inputs)?,
             Op::Scratch | Op::Image(_) | Op::Context(_) => {
                 unreachable!("a step without a layer is never a miss")
             }

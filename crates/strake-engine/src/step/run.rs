@@ -183,6 +183,10 @@ impl Build<'_> {
                 let content = secret.reveal().to_owned();
                 strake_exec::MountKind::File { content, mode: *mode, uid: *uid, gid: *gid }
             }
+            MountKind::Host { source, read_only: ro } => {
+                read_only = *ro;
+                strake_exec::MountKind::Bind { source: source.clone() }
+            }
             MountKind::File { content, mode } => {
                 strake_exec::MountKind::File { content: content.clone(), mode: *mode, uid: 0, gid: 0 }
             }

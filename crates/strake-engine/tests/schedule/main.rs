@@ -74,6 +74,7 @@ fn step(op: Op, stage: &str) -> Step {
         stage: stage.to_owned(),
         position: None,
         no_cache: false,
+        named: None,
     }
 }
 
@@ -124,6 +125,7 @@ fn run(
     let request = BuildRequest {
         graph,
         contexts: BTreeMap::new(),
+        files: BTreeMap::new(),
         secrets: BTreeMap::from([("secret".to_owned(), Secret::new(SECRET.as_bytes()))]),
         network: Network::Host,
         hosts: vec![],

@@ -20,6 +20,7 @@ fn planned(labels: &[&str]) -> (Vec<StepId>, Event) {
         stage: "app".to_owned(),
         position: None,
         no_cache: false,
+        named: None,
     };
     let ids: Vec<_> = labels.iter().map(|label| graph.push_step(step(label))).collect();
     let plan = ids.iter().zip(labels).zip(1..).map(|((id, label), number)| PlannedStep {

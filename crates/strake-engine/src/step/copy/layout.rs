@@ -19,7 +19,7 @@ use crate::build_context::{AtPath, EntryKind, SourceTree};
 #[derive(Debug)]
 pub(crate) struct Layout<'a> {
     below: Option<&'a RootDir>,
-    owner: Option<Owner>,
+    owner: Chown,
     chmod: Option<&'a ModeChange>,
     /// Parents before what is in them; the first is the root.
     pub(super) dirs: Vec<LayerDir<'a>>,
@@ -34,6 +34,27 @@ pub(super) struct LayerDir<'a> {
     below: Below,
     /// What is in it except directories.
     pub(super) leaves: BTreeMap<Cow<'a, [u8]>, Leaf<'a>>,
+}
+
+/// Whose new files are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Chown {
+    /// The source's own if absent; of what has no source, root.
+    pub(super) uid: Option<u32>,
+    /// As above.
+    pub(super) gid: Option<u32>,
+}
+
+impl Chown {
+    fn of(self, uid: u32, gid: u32) -> Owner {
+        Owner { uid: self.uid.unwrap_or(uid), gid: self.gid.unwrap_or(gid) }
+    }
+}
+
+impl From<Owner> for Chown {
+    fn from(owner: Owner) -> Self {
+        Self { uid: Some(owner.uid), gid: Some(owner.gid) }
+    }
 }
 
 /// Where the attributes of a directory come from.
@@ -70,8 +91,13 @@ pub(super) struct Leaf<'a> {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Content<'a> {
-    Entry { tree: &'a SourceTree, index: usize },
+    Entry {
+        tree: &'a SourceTree,
+        index: usize,
+    },
     Inline(&'a [u8]),
+    /// The mark that what is below is deleted.
+    Whiteout,
 }
 
 /// What to do where something of another type is below.
@@ -81,6 +107,8 @@ pub(super) enum Conflict {
     Refuse,
     /// Archives: it is replaced.
     Replace,
+    /// As above, but a directory that is there stays as it is.
+    Keep,
     /// Directories that an archive implies only: a link below that leads to a directory stands for it.
     Follow,
 }
@@ -104,7 +132,13 @@ impl<'a> Layout<'a> {
             None => (DirAttributes::New { mode: 0o755, owner: Owner::default() }, Below::Nothing),
         };
         let root = LayerDir { path: Vec::new(), attributes, below: below_root, leaves: BTreeMap::new() };
+        let owner = owner.map(Chown::from).unwrap_or_default();
         Self { below, owner, chmod, dirs: vec![root], by_path: HashMap::from([(Vec::new(), 0)]) }
+    }
+
+    /// Says whose everything is that is placed from now on.
+    pub(super) fn chown(&mut self, owner: Chown) {
+        self.owner = owner;
     }
 
     /// Whether nothing would be changed.
@@ -133,7 +167,7 @@ impl<'a> Layout<'a> {
         is_link: bool,
     ) -> Leaf<'a> {
         let mode = if is_link { mode } else { mode::changed(self.chmod, mode, false) };
-        Leaf { content, mode, owner: self.owner.unwrap_or(Owner { uid, gid }), link: None, adopt: false }
+        Leaf { content, mode, owner: self.owner.of(uid, gid), link: None, adopt: false }
     }
 
     /// Makes a directory and its parents where they are missing, owned by `--chown`.
@@ -152,7 +186,7 @@ impl<'a> Layout<'a> {
         match self.state(parent, name, path)? {
             State::Directory => Ok(self.push(path.to_vec(), DirAttributes::Below, Below::Unread)),
             State::Absent => {
-                let attributes = DirAttributes::New { mode: 0o755, owner: self.owner.unwrap_or_default() };
+                let attributes = DirAttributes::New { mode: 0o755, owner: self.owner.of(0, 0) };
                 Ok(self.push(path.to_vec(), attributes, Below::Nothing))
             }
             State::Other => Err(destination(path, "a file or link stands where a directory is needed")),
@@ -192,10 +226,10 @@ impl<'a> Layout<'a> {
             tree,
             index,
             mode: mode::changed(self.chmod, entry.mode, true),
-            owner: self.owner.unwrap_or(Owner { uid: entry.uid, gid: entry.gid }),
+            owner: self.owner.of(entry.uid, entry.gid),
         };
         if let Some(index) = self.by_path.get(&path) {
-            if conflict != Conflict::Follow {
+            if !matches!(conflict, Conflict::Follow | Conflict::Keep) {
                 self.dirs[*index].attributes = attributes;
             }
             return Ok(());
@@ -210,7 +244,9 @@ impl<'a> Layout<'a> {
             return Ok(());
         }
         match (self.state(parent, name, &path)?, conflict) {
-            (State::Directory, Conflict::Follow) => self.push(path, DirAttributes::Below, Below::Unread),
+            (State::Directory, Conflict::Follow | Conflict::Keep) => {
+                self.push(path, DirAttributes::Below, Below::Unread)
+            }
             (State::Directory, _) => self.push(path, attributes, Below::Unread),
             (State::Absent, _) => self.push(path, attributes, Below::Nothing),
             (State::Other, Conflict::Follow) if self.leads_to_dir(&path) => {
@@ -220,7 +256,7 @@ impl<'a> Layout<'a> {
                 self.by_path.insert(path, index);
                 index
             }
-            (State::Other, Conflict::Replace | Conflict::Follow)
+            (State::Other, Conflict::Replace | Conflict::Keep | Conflict::Follow)
                 if !self.dirs[parent].leaves.contains_key(name) =>
             {
                 self.push(path, attributes, Below::Nothing)
@@ -254,6 +290,36 @@ impl<'a> Layout<'a> {
         }
         self.dirs[parent].leaves.insert(name, leaf);
         Ok(())
+    }
+
+    /// Removes what is below at a path, whose parent has no links. Answers whether there is anything.
+    pub(super) fn remove(&mut self, path: &[u8]) -> Result<bool, CopyError> {
+        let (parent, name) = split(path);
+        let ends = (0..parent.len()).filter(|at| parent[*at] == b'/').chain([parent.len()]);
+        for end in ends {
+            // What is reached through a link is not what was placed.
+            if !self.is_dir(&parent[..end])? {
+                return Ok(false);
+            }
+        }
+        let parent = self.make_dirs(parent)?;
+        if self.state(parent, name, path)? == State::Absent {
+            return Ok(false);
+        }
+        let leaf =
+            Leaf { content: Content::Whiteout, mode: 0, owner: Owner::default(), link: None, adopt: false };
+        self.dirs[parent].leaves.insert(Cow::Owned(name.to_vec()), leaf);
+        Ok(true)
+    }
+
+    /// The names in a directory below, or nothing where there is none.
+    pub(super) fn names_below(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, CopyError> {
+        let Some(below) = self.below else { return Ok(Vec::new()) };
+        match below.read_dir(Path::new(OsStr::from_bytes(path))) {
+            Ok(names) => Ok(names.map(|entry| entry.name.into_vec()).collect()),
+            Err(error) if is_absent(&error) => Ok(Vec::new()),
+            Err(error) => Err(CopyError::io("read directory", path)(error)),
+        }
     }
 
     fn push(&mut self, path: Vec<u8>, attributes: DirAttributes<'a>, below: Below) -> usize {

@@ -22,6 +22,7 @@ mod layout;
 mod listing;
 mod mode;
 mod owner;
+mod place;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use layer_tar::LayerTar;
 pub(crate) use layout::Layout;
 pub use listing::{Change, ChangeKind, LayerFiles, Listed, ListedKind, Listing, ListingError};
 pub(crate) use owner::{Owner, user_owner};
+pub(crate) use place::{Placed, PlacedFiles, literal, place, write_aside};
 pub use plan::{CopyPlan, selection_key};
 pub(crate) use write::write_layer;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use strake_graph::pattern::{Glob, clean};
+use strake_graph::pattern::{Glob, PathFilter, clean};
 use strake_graph::{CopyOp, CopySource, Encoder, StepId};
 use strake_oci::Digest;
 use strake_store::StatCache;
@@ -173,7 +173,9 @@ fn place_found<'a>(
 ) -> Result<(), CopyError> {
     if let Some(archive) = archive {
         layout.make_dirs(&destination.path)?;
-        return place_tree(layout, &destination.path, &archive.tree, None, Some(archive));
+        let placing =
+            Placing { conflict: Conflict::Replace, archive: Some(archive), adopt: true, filter: None };
+        return place_tree(layout, &destination.path, &archive.tree, None, &placing);
     }
     match found.entry {
         Some(index) if tree.entries()[index].kind != EntryKind::Directory => {
@@ -182,41 +184,73 @@ fn place_found<'a>(
         }
         directory => {
             layout.make_dirs(&destination.path)?;
-            place_tree(layout, &destination.path, tree, directory, None)
+            let placing = Placing { conflict: Conflict::Refuse, archive: None, adopt: false, filter: None };
+            place_tree(layout, &destination.path, tree, directory, &placing)
         }
     }
 }
 
-fn leaf_of<'a>(layout: &Layout<'a>, tree: &'a SourceTree, index: usize) -> Leaf<'a> {
+pub(super) fn leaf_of<'a>(layout: &Layout<'a>, tree: &'a SourceTree, index: usize) -> Leaf<'a> {
     let entry = &tree.entries()[index];
     let is_link = matches!(entry.kind, EntryKind::Symlink { .. });
     layout.leaf(Content::Entry { tree, index }, entry.mode, entry.uid, entry.gid, is_link)
 }
 
+/// How a tree is placed.
+pub(super) struct Placing<'p> {
+    pub(super) conflict: Conflict,
+    /// The archive that the tree was unpacked from, which knows what directories it did not have.
+    pub(super) archive: Option<&'p Unpacked>,
+    /// Whether the files are ours to be moved away.
+    pub(super) adopt: bool,
+    /// Which paths below the directory, and what leads to them.
+    pub(super) filter: Option<&'p PathFilter>,
+}
+
+impl Placing<'_> {
+    fn takes(&self, path: &[u8]) -> bool {
+        self.filter.is_none_or(|filter| filter.matches(path))
+    }
+}
+
 /// Places what is below a directory of a tree.
-fn place_tree<'a>(
+pub(super) fn place_tree<'a>(
     layout: &mut Layout<'a>,
     target: &[u8],
     tree: &'a SourceTree,
     directory: Option<usize>,
-    archive: Option<&'a Unpacked>,
+    placing: &Placing<'_>,
 ) -> Result<(), CopyError> {
     let top = directory.map_or(&b""[..], |index| &tree.entries()[index].path);
     let prefix = prefix_len(top);
-    let conflict = if archive.is_some() { Conflict::Replace } else { Conflict::Refuse };
+    let Placing { conflict, archive, adopt, .. } = *placing;
+    // Directories that are not taken themselves, but something in them may be.
+    let mut leading: Vec<usize> = Vec::new();
     let mut first_names: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
     for index in tree.below(top) {
         let entry = &tree.entries()[index];
         let relative = &entry.path[prefix..];
         let path = join(target, relative);
+        if !placing.takes(relative) {
+            if entry.kind == EntryKind::Directory {
+                leading.push(index);
+            }
+            continue;
+        }
+        for index in std::mem::take(&mut leading) {
+            let folder = &tree.entries()[index].path;
+            if is_below(&entry.path, folder) {
+                layout.place_dir(join(target, &folder[prefix..]), tree, index, conflict)?;
+            }
+        }
         if entry.kind == EntryKind::Directory {
             let implicit = archive.is_some_and(|archive| archive.implicit.contains(&entry.path));
             layout.place_dir(path, tree, index, if implicit { Conflict::Follow } else { conflict })?;
             continue;
         }
         let mut leaf = leaf_of(layout, tree, index);
-        leaf.adopt = archive.is_some();
-        if is_linked(entry) && archive.is_none() {
+        leaf.adopt = adopt;
+        if is_linked(entry) && !adopt {
             match first_names.get(&(entry.dev, entry.ino)) {
                 Some(first) => leaf.link = Some(first.clone()),
                 None => {
@@ -229,6 +263,10 @@ fn place_tree<'a>(
         layout.place_leaf(&path[..at.saturating_sub(1)], Cow::Borrowed(name), leaf, conflict)?;
     }
     Ok(())
+}
+
+fn is_below(path: &[u8], folder: &[u8]) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 fn is_linked(entry: &Entry) -> bool {

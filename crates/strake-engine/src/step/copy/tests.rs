@@ -37,6 +37,7 @@ impl World {
             stage: String::new(),
             position: None,
             no_cache: false,
+            named: None,
         };
         let ids = [graph.push_step(step()), graph.push_step(step()), graph.push_step(step())];
         let world = Self { dir: tempfile::tempdir().unwrap(), ids, cancellation: Cancellation::new() };

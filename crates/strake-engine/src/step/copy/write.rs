@@ -110,7 +110,9 @@ fn in_tar_order<'l, 'a>(layout: &'l Layout<'a>) -> Vec<Item<'l, 'a>> {
 /// Whether what the tar says of every file is known before the file is there. Which name of a file with several ones
 /// carries the data is seen in the finished directory, and so is what an archive brought along.
 fn is_predictable(layout: &Layout<'_>) -> bool {
-    layout.dirs.iter().flat_map(|dir| dir.leaves.values()).all(|leaf| leaf.link.is_none() && !leaf.adopt)
+    let is_plain =
+        |leaf: &Leaf<'_>| leaf.link.is_none() && !leaf.adopt && !matches!(leaf.content, Content::Whiteout);
+    layout.dirs.iter().flat_map(|dir| dir.leaves.values()).all(is_plain)
 }
 
 /// Which files of the layer have which content, as far as it is known.
@@ -374,6 +376,7 @@ impl Writer<'_> {
             link: b"",
         };
         match leaf.content {
+            Content::Whiteout => unreachable!("a layout with marks of deletion has no predictable tar"),
             Content::Inline(content) => {
                 head.size = content.len() as u64;
                 tar.head(&head, &[]);
@@ -533,6 +536,10 @@ impl<'a> New<'_, 'a> {
                 tar.pad(content.len() as u64);
                 self.finish_file(&file, None)?;
                 return Ok(content.len() as u64);
+            }
+            Content::Whiteout => {
+                self.make_node(FileType::CharacterDevice, 0)?;
+                return Ok(0);
             }
             Content::Entry { tree, index } => (tree, index),
         };

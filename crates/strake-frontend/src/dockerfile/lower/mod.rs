@@ -329,6 +329,7 @@ impl Lowerer<'_> {
             stage: "internal".into(),
             position: None,
             no_cache: false,
+            named: None,
         })
     }
 

@@ -307,6 +307,7 @@ impl Lowerer<'_> {
             stage: state.name.clone(),
             position: Some((state.position, state.total)),
             no_cache: self.options.no_cache,
+            named: None,
         });
         state.step = step;
         state.may_be_empty = false;

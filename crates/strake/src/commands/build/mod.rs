@@ -45,6 +45,7 @@ fn build_in(session: &Session, args: &BuildArgs) -> Result<(), Failure> {
     let request = BuildRequest {
         graph: lowered.graph,
         contexts,
+        files: BTreeMap::new(),
         secrets: secrets(session, &args.secrets)?,
         network: args.network.map_or(session.settings.network, network),
         hosts: args.hosts.clone(),
