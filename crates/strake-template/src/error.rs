@@ -56,6 +56,9 @@ pub(crate) struct Fault {
     hint: Option<String>,
 }
 
+/// The longest message, in bytes: it may quote values, and those may be long.
+const MAX_MESSAGE: usize = 8192;
+
 impl Fault {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self::of_kind(ErrorKind::Evaluation, message)
@@ -83,7 +86,11 @@ impl Fault {
     }
 
     pub(crate) fn at(self, place: Place) -> Box<TemplateError> {
-        let Self { kind, message, hint } = self;
+        let Self { kind, mut message, hint } = self;
+        if message.len() > MAX_MESSAGE {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+            message.push('…');
+        }
         Box::new(TemplateError { kind, place, message, hint, called_from: Vec::new() })
     }
 }

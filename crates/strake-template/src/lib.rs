@@ -67,9 +67,6 @@ pub use value::{List, Map, Time, Value};
 use eval::Set;
 use source::Source;
 
-/// The longest file of templates, in bytes.
-const MAX_FILE: usize = 16 << 20;
-
 /// A set of templates that can call each other by name.
 #[derive(Debug, Default)]
 pub struct Templates {
@@ -87,17 +84,8 @@ impl Templates {
     ///
     /// # Errors
     ///
-    /// When the text is not a template, or longer than 16 MiB; the set stays as it was.
+    /// When the text is not a template, or longer than 2 MiB; the set stays as it was.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), Box<TemplateError>> {
-        if text.len() > MAX_FILE {
-            return Err(Box::new(TemplateError {
-                kind: ErrorKind::Limit,
-                place: Place { template: name.into(), line: 1, column: 1 },
-                message: format!("the file is longer than {MAX_FILE} bytes"),
-                hint: None,
-                called_from: Vec::new(),
-            }));
-        }
         let source = Arc::new(Source::new(name, text));
         let found = parse::parse(&source).map_err(|problem| eval::syntax_error(&source, problem))?;
         eval::associate(&mut self.set, found);

@@ -28,10 +28,10 @@ pub(crate) const MAX_CALLS: usize = 250;
 
 /// How deep blocks and parentheses may be nested at the moment of evaluation, over all templates that call each other.
 /// Each costs a few kilobytes of stack; the tests reach this bound on a thread of 2 MiB without optimisation.
-pub(crate) const MAX_FRAMES: usize = 600;
+pub(crate) const MAX_FRAMES: usize = 450;
 
 /// How deep blocks and parentheses may be nested in the text of a template.
-pub(crate) const MAX_NESTING: usize = 100;
+pub(crate) const MAX_NESTING: usize = 64;
 
 /// How deep lists and maps may be nested where one is printed, compared, copied or merged.
 pub(crate) const MAX_VALUE_DEPTH: usize = 100;

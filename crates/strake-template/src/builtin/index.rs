@@ -83,7 +83,10 @@ fn slice(call: &Call<'_>) -> Answer {
         Value::String(text) => {
             call.make(&text[text.floor_char_boundary(start)..text.floor_char_boundary(end)])
         }
-        Value::List(list) => Ok(Value::list(list[start..end].iter().cloned())),
+        Value::List(list) => {
+            call.meter.charge((end - start) * size_of::<Value>())?;
+            Ok(Value::list(list[start..end].iter().cloned()))
+        }
         _ => Ok(Value::Null),
     }
 }

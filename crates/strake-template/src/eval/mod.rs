@@ -22,7 +22,7 @@ use crate::source::Source;
 use crate::value::Value;
 
 /// The templates of a set by name.
-pub(crate) type Set = BTreeMap<String, Rc<Template>>;
+pub(crate) type Set = BTreeMap<Rc<str>, Rc<Template>>;
 
 type Result<T> = std::result::Result<T, Box<TemplateError>>;
 
@@ -36,9 +36,9 @@ pub(crate) fn render(set: &Set, template: &Template, dot: &Value, host: &Host<'_
 }
 
 /// Puts the templates of a file into the set. One of only blanks never replaces another.
-pub(crate) fn associate(set: &mut Set, found: BTreeMap<String, Template>) {
+pub(crate) fn associate(set: &mut Set, found: BTreeMap<Rc<str>, Template>) {
     for (name, template) in found {
-        if !(template.is_blank() && set.contains_key(&name)) {
+        if !(template.is_blank && set.contains_key(&name)) {
             set.insert(name, Rc::new(template));
         }
     }
@@ -253,14 +253,15 @@ impl<'a> Evaluator<'a> {
     /// Carries out another template of the set.
     fn called(&self, at: usize, name: &str, argument: &Value, out: &mut Output<'_>) -> Result<()> {
         let Some(template) = self.set.get(name) else {
-            let fault = Fault::new(format!("template {name:?} is not defined"));
+            let shown = &name[..name.floor_char_boundary(200)];
+            let fault = Fault::new(format!("template {shown:?} is not defined"));
             return self.at(at, Err(fault.hint(self.known_templates())));
         };
         self.carry_out(at, self.set, template, argument, out)
     }
 
     fn known_templates(&self) -> String {
-        let mut names: Vec<&str> = self.set.keys().map(String::as_str).take(6).collect();
+        let mut names: Vec<&str> = self.set.keys().map(|name| &**name).take(6).collect();
         if self.set.len() > 5 {
             names[5] = "…";
         }

@@ -61,7 +61,7 @@ impl<'a> Evaluator<'a> {
         let receiver = self.term(first, dot)?;
         let mut arguments = self.values(&command.arguments, dot)?;
         arguments.extend(piped);
-        self.charge(first.at, arguments.iter().map(Value::shallow_size).sum())?;
+        self.charge(first.at, arguments.iter().map(Value::text_length).sum())?;
         self.fields(first, receiver, &arguments)
     }
 
@@ -116,7 +116,7 @@ impl<'a> Evaluator<'a> {
         }
         let mut arguments = self.values(operands, dot)?;
         arguments.extend(piped);
-        self.charge(at, arguments.iter().map(Value::shallow_size).sum())?;
+        self.charge(at, arguments.iter().map(Value::text_length).sum())?;
         match function.run {
             Run::Plain(run) => {
                 let call =

@@ -1,12 +1,14 @@
 //! Values as text, as Go's `fmt` prints them.
 
-mod float;
-mod quote;
+mod printf;
 mod verb;
 
+mod float;
+mod quote;
+
 pub(crate) use float::{exponent_float, fixed_float, general_float, shortest};
+pub(crate) use printf::printf;
 pub(crate) use quote::{is_printable, quote, quote_ascii, quote_character};
-pub(crate) use verb::printf;
 
 use crate::error::Fault;
 use crate::limits::{Meter, NODE, check_value_depth};

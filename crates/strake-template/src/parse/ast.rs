@@ -12,15 +12,17 @@ use crate::source::Source;
 pub(crate) struct Template {
     pub(crate) source: Arc<Source>,
     pub(crate) body: Vec<Node>,
+    /// Whether it holds nothing but blanks. Such a template never replaces another.
+    pub(crate) is_blank: bool,
 }
 
 impl Template {
-    /// Whether it holds nothing but blanks. Such a template never replaces another.
-    pub(crate) fn is_blank(&self) -> bool {
-        self.body.iter().all(|node| match node {
-            Node::Text(range) => self.source.text[range.clone()].trim().is_empty(),
+    pub(crate) fn new(source: Arc<Source>, body: Vec<Node>) -> Self {
+        let is_blank = body.iter().all(|node| match node {
+            Node::Text(range) => source.text[range.clone()].trim().is_empty(),
             _ => false,
-        })
+        });
+        Self { source, body, is_blank }
     }
 }
 
@@ -29,10 +31,10 @@ pub(crate) enum Node {
     Text(Range<usize>),
     /// A pipeline whose value is printed, unless it went into a variable.
     Action(Pipeline),
-    If(Choice),
-    With(Choice),
-    Range(Loop),
-    Call(TemplateCall),
+    If(Box<Choice>),
+    With(Box<Choice>),
+    Range(Box<Loop>),
+    Call(Box<TemplateCall>),
     Break,
     Continue,
 }

@@ -9,6 +9,7 @@ mod operand;
 mod scope;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::lex::{Kind, Lexer, Problem, Token};
@@ -19,8 +20,14 @@ use crate::source::Source;
 
 type Result<T> = std::result::Result<T, Problem>;
 
+/// The longest text of a template, in bytes: what has been read may take a hundred times as much memory.
+const MAX_LENGTH: usize = 2 << 20;
+
 /// Reads a file: itself under its name, and what it defines.
-pub(crate) fn parse(source: &Arc<Source>) -> Result<BTreeMap<String, Template>> {
+pub(crate) fn parse(source: &Arc<Source>) -> Result<BTreeMap<Rc<str>, Template>> {
+    if source.text.len() > MAX_LENGTH {
+        return Err(Problem::new(0, format!("the template is longer than {MAX_LENGTH} bytes")));
+    }
     let mut parser = Parser {
         source,
         lexer: Lexer::new(&source.text),
@@ -42,7 +49,7 @@ struct Parser<'a> {
     lexer: Lexer<'a>,
     scope: Scope,
     nesting: usize,
-    found: BTreeMap<String, Template>,
+    found: BTreeMap<Rc<str>, Template>,
 }
 
 /// What ended a list of nodes.
@@ -191,7 +198,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `if` or `with`, the word being read already.
-    fn choice(&mut self, at: usize, word: &str) -> Result<Choice> {
+    fn choice(&mut self, at: usize, word: &str) -> Result<Box<Choice>> {
         let mark = self.scope.mark();
         let mut branches = Vec::new();
         let otherwise = loop {
@@ -209,7 +216,7 @@ impl<'a> Parser<'a> {
             }
         };
         self.scope.back_to(mark);
-        Ok(Choice { branches, otherwise })
+        Ok(Box::new(Choice { branches, otherwise }))
     }
 
     /// What stands between `else` and `end`.
@@ -221,7 +228,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn range(&mut self, at: usize) -> Result<Loop> {
+    fn range(&mut self, at: usize) -> Result<Box<Loop>> {
         let mark = self.scope.mark();
         let over = self.pipeline("range", true, Kind::Close)?;
         self.scope.loops += 1;
@@ -238,7 +245,7 @@ impl<'a> Parser<'a> {
             StopKind::End | StopKind::EndOfFile => Vec::new(),
         };
         self.scope.back_to(mark);
-        Ok(Loop { over, body, otherwise })
+        Ok(Box::new(Loop { over, body, otherwise }))
     }
 
     fn name(&mut self, context: &str) -> Result<String> {
@@ -250,21 +257,21 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn template_call(&mut self, at: usize) -> Result<TemplateCall> {
+    fn template_call(&mut self, at: usize) -> Result<Box<TemplateCall>> {
         let name = self.name("template")?;
         if self.peek()?.kind == Kind::Close {
             self.next()?;
-            return Ok(TemplateCall { at, name, argument: None });
+            return Ok(Box::new(TemplateCall { at, name, argument: None }));
         }
         let argument = Some(self.pipeline("template", false, Kind::Close)?);
-        Ok(TemplateCall { at, name, argument })
+        Ok(Box::new(TemplateCall { at, name, argument }))
     }
 
-    fn block(&mut self, at: usize) -> Result<TemplateCall> {
+    fn block(&mut self, at: usize) -> Result<Box<TemplateCall>> {
         let name = self.name("block")?;
         let argument: Pipeline = self.pipeline("block", false, Kind::Close)?;
         self.template_body(at, "block", &name)?;
-        Ok(TemplateCall { at, name, argument: Some(argument) })
+        Ok(Box::new(TemplateCall { at, name, argument: Some(argument) }))
     }
 
     fn definition(&mut self, at: usize) -> Result<()> {
@@ -286,15 +293,14 @@ impl<'a> Parser<'a> {
 
     /// Within a file a name has one definition, not counting those of only blanks.
     fn define(&mut self, name: &str, body: Vec<Node>, at: usize) -> Result<()> {
-        let template = Template { source: self.source.clone(), body };
+        let template = Template::new(self.source.clone(), body);
         match self.found.get(name) {
-            Some(known) if !known.is_blank() => {
-                if !template.is_blank() {
-                    return Err(Problem::new(at, format!("template {name:?} is defined twice in this file")));
-                }
+            Some(known) if !known.is_blank && !template.is_blank => {
+                return Err(Problem::new(at, format!("template {name:?} is defined twice in this file")));
             }
+            Some(_) if template.is_blank => {}
             _ => {
-                self.found.insert(name.to_owned(), template);
+                self.found.insert(name.into(), template);
             }
         }
         Ok(())

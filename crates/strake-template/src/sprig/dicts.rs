@@ -16,9 +16,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function::of("hasKey", 2, |call| Ok(Value::Bool(call.map(0)?.contains(call.text(1)?)))),
     Function::from("pluck", 1, pluck),
     Function::from("keys", 0, keys),
-    Function::of("values", 1, |call| Ok(Value::list(call.map(0)?.entries().values().cloned()))),
-    Function::from("pick", 1, |call| chosen(call, true)),
-    Function::from("omit", 1, |call| chosen(call, false)),
+    Function::of("values", 1, |call| {
+        let map = call.map(0)?;
+        call.meter.charge(map.len() * NODE)?;
+        Ok(Value::list(map.entries().values().cloned()))
+    }),
+    Function::from("pick", 1, |call| filtered(call, |is_named| is_named)),
+    Function::from("omit", 1, |call| filtered(call, |is_named| !is_named)),
     Function::from("merge", 1, |call| merge_all(call, Winner::Target)),
     Function::from("mustMerge", 1, |call| merge_all(call, Winner::Target)),
     Function::from("mergeOverwrite", 1, |call| merge_all(call, Winner::Source)),
@@ -54,17 +58,21 @@ fn pluck(call: &Call<'_>) -> Answer {
 fn keys(call: &Call<'_>) -> Answer {
     let mut found = Vec::new();
     for index in 0..call.count() {
-        found.extend(call.map(index)?.entries().keys().cloned().map(Value::String));
+        let map = call.map(index)?;
+        call.meter.charge(map.len() * NODE)?;
+        found.extend(map.entries().keys().cloned().map(Value::String));
     }
     Ok(found.into())
 }
 
-/// The entries whose keys are among the arguments, or those whose keys are not.
-fn chosen(call: &Call<'_>, listed: bool) -> Answer {
+/// The entries that are wanted, by whether their keys are among the arguments.
+fn filtered(call: &Call<'_>, wanted: fn(bool) -> bool) -> Answer {
     let names: Vec<_> = (1..call.count()).map(|index| call.text(index)).collect::<Result<_, _>>()?;
     let names: std::collections::BTreeSet<_> = names.into_iter().collect();
-    let entries = call.map(0)?.snapshot();
-    Ok(Map::from_iter(entries.into_iter().filter(|(key, _)| names.contains(key) == listed)).into())
+    let map = call.map(0)?;
+    call.meter.charge(map.len() * 2 * NODE)?;
+    let entries = map.snapshot();
+    Ok(Map::from_iter(entries.into_iter().filter(|(key, _)| wanted(names.contains(key)))).into())
 }
 
 /// Whose value stays where two maps have a key in common.

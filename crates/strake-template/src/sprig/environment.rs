@@ -29,12 +29,16 @@ fn expand(call: &Call<'_>) -> Answer {
         left = &left[at + 1..];
         let (name, length) = variable_name(left);
         match name {
-            Some(name) => out.push_str(&variable(call, name)?),
+            Some(name) => {
+                let value = variable(call, name)?;
+                call.meter.charge(value.len())?;
+                out.push_str(&value);
+            }
             None if length == 0 => out.push('$'),
             None => {} // bad syntax is swallowed, as Go does
         }
         left = &left[length..];
-        call.meter.text(out.len())?;
+        call.meter.fits(out.len())?;
     }
     out.push_str(left);
     call.make(out)

@@ -7,6 +7,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::error::Fault;
 use crate::function::{Answer, Call, Function};
+use crate::limits::NODE;
 use crate::value::Value;
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -29,23 +30,52 @@ pub(super) const FUNCTIONS: &[Function] = &[
 const MAX_PATTERN: usize = 4096;
 
 /// Sizes of compiled programs in bytes, and what each byte searched costs with one that is not larger: in the worst case the
-/// time is the product of both.
+/// time is the product of both. Compiling costs as much as a search of 32,000 bytes.
 const SIZES: [(usize, usize); 2] = [(32 << 10, 4), (512 << 10, 64)];
 
-/// The expression in the first argument, paid for searching the second.
-fn expression(call: &Call<'_>) -> Result<Regex, Fault> {
+/// A compiled expression.
+struct Expression {
+    regex: Regex,
+    /// The longest text it can match, if there is a longest.
+    reach: usize,
+}
+
+impl Expression {
+    /// Pays for searching on after a match. Each search is linear, but one that may look ahead to the end of the text, as
+    /// `.*b|a` does, makes all of them together quadratic.
+    fn charge(&self, call: &Call<'_>, left: usize) -> Result<(), Fault> {
+        call.meter.charge(NODE + self.reach.min(left) / 2)
+    }
+
+    /// Where it matches. Unlike the crate, Go takes no empty match right behind another match.
+    fn matches<'t>(&self, text: &'t str) -> impl Iterator<Item = std::ops::Range<usize>> + use<'_, 't> {
+        let mut last_end = None;
+        self.regex.find_iter(text).map(|found| found.range()).filter(move |found| {
+            let is_fresh = !(found.is_empty() && last_end == Some(found.start));
+            last_end = Some(found.end);
+            is_fresh
+        })
+    }
+}
+
+/// The expression in the first argument, paid for searching the second once.
+fn expression(call: &Call<'_>) -> Result<Expression, Fault> {
     let (pattern, text) = (call.text(0)?, call.text(1)?);
     if pattern.len() > MAX_PATTERN {
         return Err(Fault::limit(format!("a regular expression longer than {MAX_PATTERN} bytes")));
     }
-    call.meter.charge(20_000 + pattern.len() * 1_000)?; // what compiling takes
+    call.meter.charge(pattern.len() * 1_000)?;
     let translated = translate(pattern).map_err(Fault::new)?;
     for (size, cost) in SIZES {
+        call.meter.charge(cost * 32_000)?;
         match RegexBuilder::new(&translated).size_limit(size).dfa_size_limit(1 << 20).nest_limit(100).build()
         {
             Ok(regex) => {
                 call.meter.charge(text.len().saturating_mul(cost))?;
-                return Ok(regex);
+                // What has just been compiled can be parsed; if not, it may look as far as it likes.
+                let reach =
+                    regex_syntax::parse(&translated).ok().and_then(|hir| hir.properties().maximum_len());
+                return Ok(Expression { regex, reach: reach.unwrap_or(usize::MAX) });
             }
             Err(regex::Error::CompiledTooBig(_)) => {}
             Err(error) => {
@@ -150,12 +180,12 @@ fn escape<'a>(out: &mut String, rest: &'a str, in_class: bool) -> Result<&'a str
 }
 
 fn is_match(call: &Call<'_>) -> Answer {
-    Ok(Value::Bool(expression(call)?.is_match(call.text(1)?)))
+    Ok(Value::Bool(expression(call)?.regex.is_match(call.text(1)?)))
 }
 
 fn find(call: &Call<'_>) -> Answer {
-    let regex = expression(call)?;
-    call.make(regex.find(call.text(1)?).map_or("", |found| found.as_str()))
+    let expression = expression(call)?;
+    call.make(expression.regex.find(call.text(1)?).map_or("", |found| found.as_str()))
 }
 
 /// A limit of matches; a negative one is none.
@@ -164,45 +194,41 @@ fn most(limit: i64) -> usize {
 }
 
 fn find_all(call: &Call<'_>) -> Answer {
-    let regex = expression(call)?;
+    let expression = expression(call)?;
     let text = call.text(1)?;
     let mut found = Vec::new();
-    for part in matches(&regex, text).take(most(call.int(2)?)) {
+    for part in expression.matches(text).take(most(call.int(2)?)) {
+        expression.charge(call, text.len() - part.end)?;
         call.meter.charge(part.len() + 2 * size_of::<Value>())?;
         found.push(Value::from(&text[part]));
     }
     Ok(found.into())
 }
 
-/// Where it matches. Unlike the crate, Go takes no empty match right behind another match.
-fn matches(regex: &Regex, text: &str) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let mut last_end = None;
-    regex.find_iter(text).map(|found| found.range()).filter(move |found| {
-        let is_fresh = !(found.is_empty() && last_end == Some(found.start));
-        last_end = Some(found.end);
-        is_fresh
-    })
-}
-
 fn replace(call: &Call<'_>) -> Answer {
-    let regex = expression(call)?;
+    let expression = expression(call)?;
     let template = call.text(2)?;
-    replaced(call, &regex, |captures, out| expand(template, captures, out))
+    replaced(call, &expression, |captures, out| expand(template, captures, out))
 }
 
 fn replace_literally(call: &Call<'_>) -> Answer {
-    let regex = expression(call)?;
+    let expression = expression(call)?;
     let template = call.text(2)?;
-    replaced(call, &regex, |_, out| out.push_str(template))
+    replaced(call, &expression, |_, out| out.push_str(template))
 }
 
-fn replaced(call: &Call<'_>, regex: &Regex, with: impl Fn(&regex::Captures<'_>, &mut String)) -> Answer {
+fn replaced(
+    call: &Call<'_>,
+    expression: &Expression,
+    with: impl Fn(&regex::Captures<'_>, &mut String),
+) -> Answer {
     let text = call.text(1)?;
     let mut out = String::new();
     let mut end = 0;
     let mut last_end = None;
-    for captures in regex.captures_iter(text) {
+    for captures in expression.regex.captures_iter(text) {
         let Some(found) = captures.get(0) else { continue };
+        expression.charge(call, text.len() - found.end())?;
         if found.is_empty() && last_end == Some(found.start()) {
             continue;
         }
@@ -257,21 +283,22 @@ fn group_name(text: &str) -> Option<(&str, &str)> {
 }
 
 fn split(call: &Call<'_>) -> Answer {
-    let regex = expression(call)?;
+    let expression = expression(call)?;
     let text = call.text(1)?;
     let most = match call.int(2)? {
         0 => return Ok(Value::list([])),
         limit => most(limit),
     };
-    if !regex.as_str().is_empty() && text.is_empty() {
+    if !call.text(0)?.is_empty() && text.is_empty() {
         return Ok(Value::list([Value::from("")]));
     }
     let mut pieces = Vec::new();
     let (mut start, mut end) = (0, 0);
-    for found in matches(&regex, text) {
+    for found in expression.matches(text) {
         if pieces.len() + 1 >= most {
             break;
         }
+        expression.charge(call, text.len() - found.end)?;
         end = found.start;
         if found.end != 0 {
             call.meter.charge(end - start + 2 * size_of::<Value>())?;

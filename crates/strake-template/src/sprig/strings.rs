@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::error::Fault;
 use crate::format;
 use crate::function::{Answer, Call, Function};
+use crate::limits::NODE;
 use crate::value::{Map, Value};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -170,6 +171,9 @@ fn replace(call: &Call<'_>) -> Answer {
 
 /// The elements of a list as text, without those that are nil; any other value as a list of one.
 fn texts(call: &Call<'_>, value: &Value) -> Result<Vec<Rc<str>>, Fault> {
+    if let Value::List(list) = value {
+        call.meter.charge(list.len() * NODE)?;
+    }
     match value {
         Value::List(list) => list
             .iter()

@@ -30,6 +30,36 @@ fn endless_recursion() {
     );
 }
 
+/// At the end of the deepest recursion there is still stack for whatever else goes deep.
+#[test]
+fn depth_upon_depth() {
+    let recursion = |bottom: &str| {
+        format!(
+            "{{{{ define \"f\" }}}}{{{{ if gt . 0 }}}}{{{{ if (((include \"f\" (sub . 1)))) }}}}{{{{ end }}}}\
+             {{{{ else }}}}{bottom}{{{{ end }}}}{{{{ end }}}}{{{{ include \"f\" 80 }}}}"
+        )
+    };
+    let list = "{{ $l := list }}{{ range 99 }}{{ $l = list $l }}{{ end }}";
+    for bottom in [
+        "{{ $x := tpl (print (repeat 63 \"{{if 0}}\") (repeat 63 \"{{end}}\")) . }}",
+        "{{ $x := tpl (print \"{{if 0}}{{\" (repeat 62 \"(\") 1 (repeat 62 \")\") \"}}{{end}}\") . }}",
+        "{{ $x := fromJson (print (repeat 127 \"[\") (repeat 127 \"]\")) }}",
+        "{{ $x := regexMatch (print (repeat 80 \"(\") (repeat 80 \")\")) \"a\" }}",
+    ] {
+        check(&recursion(bottom), "");
+    }
+    for function in [
+        "print $l",
+        "printf \"%q\" $l",
+        "toJson $l",
+        "toPrettyJson $l",
+        "deepCopy $l",
+        "deepEqual $l (deepCopy $l)",
+    ] {
+        check(&recursion(&format!("{list}{{{{ $x := {function} }}}}")), "");
+    }
+}
+
 #[test]
 fn recursion_that_ends_is_fine() {
     let text = "{{ define \"f\" }}{{ if gt . 0 }}.{{ template \"f\" (sub . 1) }}{{ end }}{{ end }}{{ template \"f\" 200 }}";
@@ -39,11 +69,11 @@ fn recursion_that_ends_is_fine() {
 #[test]
 fn nesting_of_the_text() {
     let deep = |count: usize| format!("{}x{}", "{{if 1}}".repeat(count), "{{end}}".repeat(count));
-    check(&deep(99), "x");
-    check_error(&deep(100_000), "nested more than 100 levels deep");
+    check(&deep(63), "x");
+    check_error(&deep(100_000), "nested more than 64 levels deep");
     let deep = |count: usize| format!("{{{{ {}1{} }}}}", "(".repeat(count), ")".repeat(count));
-    check(&deep(99), "1");
-    check_error(&deep(100_000), "nested more than 100 levels deep");
+    check(&deep(63), "1");
+    check_error(&deep(100_000), "nested more than 64 levels deep");
     let chain = format!("{{{{if 0}}}}{}{{{{else}}}}x{{{{end}}}}", "{{else if 0}}".repeat(20_000));
     check(&chain, "x");
 }
@@ -100,12 +130,40 @@ fn values_that_contain_themselves() {
     check("{{ $l := list }}{{ range 200000 }}{{ $l = list $l }}{{ end }}{{ len $l }}", "1");
 }
 
+/// What does not walk a list or a map costs the same for a large one.
+#[test]
+fn large_lists_and_maps_can_be_used() {
+    check(
+        "{{ $d := dict }}{{ range 5000 }}{{ $_ := set $d (print .) . }}{{ end }}{{ get $d \"777\" }}",
+        "777",
+    );
+    check("{{ $l := until 20000 }}{{ range 20000 }}{{ if ne (index $l .) . }}wrong{{ end }}{{ end }}", "");
+    check("{{ $s := repeat 50000 \"a b \" }}{{ regexReplaceAll \"[ab]\" $s \"x\" | len }}", "200000");
+}
+
+/// A blank definition is looked at once, however often it is repeated.
+#[test]
+fn definitions_of_blanks() {
+    let text = format!("{{{{ define \"b\" }}}}{}{{{{ end }}}}", " ".repeat(1_000_000));
+    check(&format!("{text}{}", "{{ define \"b\" }}{{ end }}".repeat(30_000)), "");
+}
+
+#[test]
+fn long_templates() {
+    check_error(&" ".repeat((2 << 20) + 1), "the template is longer than 2097152 bytes");
+    check_error("{{ tpl (repeat 3000000 \" \") . }}", "the template is longer than 2097152 bytes");
+    assert!(check_error("{{ include (repeat 1000000 \"x\") . }}", "main:1:4: template").message.len() < 1000);
+}
+
 #[test]
 fn expensive_functions() {
     check_limit("{{ uniq (until 1000000) | len }}", WORK);
     check_limit("{{ regexMatch \"((a{100}){100}){100}\" \"a\" }}", "too large");
     check_limit("{{ regexMatch (repeat 5000 \"a\") \"a\" }}", "longer than 4096 bytes");
     check_limit("{{ $s := repeat 10000000 \"a\" }}{{ regexMatch \"(a|aa){300}$\" $s }}", WORK);
+    check_limit("{{ $s := repeat 60000 \"a\" }}{{ regexFindAll \".*b|a\" $s -1 }}", WORK);
+    check_limit("{{ $s := repeat 60000 \"a\" }}{{ regexReplaceAll \".*b|a\" $s \"\" }}", WORK);
+    check_limit("{{ $s := repeat 60000 \"a\" }}{{ regexSplit \".*b|a\" $s -1 }}", WORK);
     check_limit("{{ range 1000000 }}{{ $x := regexMatch \"a\" \"b\" }}{{ end }}", WORK);
     check_error(
         "{{ regexMatch (print (repeat 200 \"(\") (repeat 200 \")\")) \"a\" }}",

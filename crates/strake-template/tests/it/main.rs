@@ -75,8 +75,8 @@ fn render(text: &str) -> Result<String, Box<TemplateError>> {
 #[track_caller]
 fn check(text: &str, expect: &str) {
     match render(text) {
-        Ok(rendered) => assert_eq!(rendered, expect, "{text}"),
-        Err(error) => panic!("{text}\n{error}"),
+        Ok(rendered) => assert_eq!(rendered, expect, "{}", shown(text)),
+        Err(error) => panic!("{}\n{error}", shown(text)),
     }
 }
 
@@ -84,10 +84,15 @@ fn check(text: &str, expect: &str) {
 #[track_caller]
 fn check_error(text: &str, expect: &str) -> Box<TemplateError> {
     match render(text) {
-        Ok(rendered) => panic!("{text}\nrendered to {}", &rendered[..rendered.len().min(200)]),
+        Ok(rendered) => panic!("{}\nrendered to {}", shown(text), shown(&rendered)),
         Err(error) => {
-            assert!(error.to_string().contains(expect), "{text}\n{error}");
+            assert!(error.to_string().contains(expect), "{}\n{error}", shown(text));
             error
         }
     }
+}
+
+/// As much of a text as one wants to read.
+fn shown(text: &str) -> &str {
+    &text[..text.floor_char_boundary(500)]
 }

@@ -31,7 +31,7 @@ pub(super) enum Part {
     SmallNoon,
     ZoneName,
     Offset(Offset),
-    /// So many digits of a second behind `mark`; zeros at the end are left out if it trims.
+    /// So many digits of a second, but not more than nine; zeros at the end are left out if it trims.
     Fraction {
         digits: usize,
         trims: bool,
@@ -184,8 +184,8 @@ fn write_part(out: &mut String, part: Part, moment: &Zoned, mark: char) -> std::
         Part::Offset(offset) => write_offset(out, offset, moment.offset().seconds())?,
         Part::Fraction { digits, trims } => {
             let nanoseconds = format!("{:09}", moment.subsec_nanosecond());
-            let text = format!("{nanoseconds:0<digits$}");
-            let text = if trims { text[..digits].trim_end_matches('0') } else { &text[..digits] };
+            let text = &nanoseconds[..digits.min(9)];
+            let text = if trims { text.trim_end_matches('0') } else { text };
             if !text.is_empty() {
                 write!(out, "{mark}{text}")?;
             }
