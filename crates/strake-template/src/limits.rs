@@ -39,6 +39,9 @@ pub(crate) const MAX_VALUE_DEPTH: usize = 100;
 /// What evaluating one node costs, whatever it is.
 pub(crate) const NODE: usize = 32;
 
+/// What a new map costs: even a small one takes as many bytes.
+pub(crate) const MAP: usize = 512;
+
 /// The account of one rendering.
 pub(crate) struct Meter {
     left: Cell<u64>,

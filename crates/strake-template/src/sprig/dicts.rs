@@ -2,7 +2,7 @@
 
 use crate::error::Fault;
 use crate::function::{Answer, Call, Function};
-use crate::limits::{Meter, NODE, check_value_depth};
+use crate::limits::{MAP, Meter, NODE, check_value_depth};
 use crate::value::{Map, Value};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -33,6 +33,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
 ];
 
 fn dict(call: &Call<'_>) -> Answer {
+    call.meter.charge(MAP)?;
     let map = Map::new();
     for pair in call.arguments.chunks(2) {
         let key = call.printed(&pair[0])?;
@@ -70,7 +71,7 @@ fn filtered(call: &Call<'_>, wanted: fn(bool) -> bool) -> Answer {
     let names: Vec<_> = (1..call.count()).map(|index| call.text(index)).collect::<Result<_, _>>()?;
     let names: std::collections::BTreeSet<_> = names.into_iter().collect();
     let map = call.map(0)?;
-    call.meter.charge(map.len() * 2 * NODE)?;
+    call.meter.charge(MAP + map.len() * 2 * NODE)?;
     let entries = map.snapshot();
     Ok(Map::from_iter(entries.into_iter().filter(|(key, _)| wanted(names.contains(key)))).into())
 }
@@ -140,6 +141,7 @@ fn deep_copy(value: &Value, meter: &Meter, depth: usize) -> Answer {
             Ok(copies.into())
         }
         Value::Map(map) => {
+            meter.charge(MAP)?;
             let copy = Map::new();
             for (key, value) in map.snapshot() {
                 copy.insert(key, deep_copy(&value, meter, depth + 1)?);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::error::Fault;
 use crate::format;
 use crate::function::{Answer, Call, Function};
-use crate::limits::NODE;
+use crate::limits::{MAP, NODE};
 use crate::value::{Map, Value};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -211,6 +211,7 @@ fn pieces(call: &Call<'_>, separator: &str, most: i64, text: &str) -> Result<Vec
         most => usize::try_from(most).unwrap_or(usize::MAX),
     };
     let count = if separator.is_empty() { text.len() } else { text.matches(separator).count() + 1 };
+    call.meter.charge(MAP)?; // the pieces may become a map
     call.meter.charge(count.min(most).saturating_mul(4 * size_of::<Value>()))?;
     if !separator.is_empty() {
         return Ok(text.splitn(most, separator).map(Value::from).collect());
