@@ -27,12 +27,14 @@
 mod config;
 mod decode;
 mod document;
+pub mod lower;
 mod origin;
 mod overlap;
 mod parse;
 pub mod plan;
 mod resolve;
 pub mod scheme31;
+mod shell;
 mod slug;
 mod stage;
 mod yaml;
