@@ -65,13 +65,21 @@ impl Repository {
             return Ok(Ancestry::NotAncestor);
         }
         let mut walk = HistoryWalk::new(self)?;
-        let found = walk.new_commits(new, Some(old), &mut |_, link| {
-            if link.parents.contains(&old.0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let floor = walk.link(&old.0)?.generation;
+        if floor != UNKNOWN && walk.link(&new.0)?.generation <= floor {
+            return Ok(Ancestry::NotAncestor);
+        }
+        let mut is_ancestor = false;
+        let _ = walk.new_commits(new, Some(old), &mut |_, link| {
+            is_ancestor = link.parents.contains(&old.0);
+            // Commits come by generation, and none this far back can reach the old one.
+            let is_below = floor != UNKNOWN && link.generation <= floor;
+            if is_ancestor || is_below { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        Ok(match found {
-            ControlFlow::Break(()) => Ancestry::Ancestor,
-            ControlFlow::Continue(()) if walk.is_cut => Ancestry::CutOff,
-            ControlFlow::Continue(()) => Ancestry::NotAncestor,
+        Ok(match (is_ancestor, walk.is_cut) {
+            (true, _) => Ancestry::Ancestor,
+            (false, true) => Ancestry::CutOff,
+            (false, false) => Ancestry::NotAncestor,
         })
     }
 
@@ -92,6 +100,8 @@ pub(crate) struct HistoryWalk<'a> {
     shallow: Vec<ObjectId>,
     /// Whether the walk came to one of them.
     pub(crate) is_cut: bool,
+    /// Whether the walk came to the commit that was given as known.
+    pub(crate) reached_known: bool,
 }
 
 impl<'a> HistoryWalk<'a> {
@@ -99,7 +109,7 @@ impl<'a> HistoryWalk<'a> {
         let shallow = read_shallow(repository)?;
         // git writes no commit-graph in a shallow clone, and does not believe one that is there.
         let graph = if shallow.is_empty() { repository.commit_graph() } else { None };
-        Ok(Self { repository, graph, shallow, is_cut: false })
+        Ok(Self { repository, graph, shallow, is_cut: false, reached_known: false })
     }
 
     /// Hands on commits that `new` reaches, `new` first, and none twice. Commits that `known` reaches are left out, but for
@@ -124,6 +134,7 @@ impl<'a> HistoryWalk<'a> {
             if flags == NEW && self.shallow.binary_search(&id).is_ok() {
                 self.is_cut = true;
             }
+            self.reached_known |= flags == NEW && known.is_some_and(|known| link.parents.contains(&known.0));
             for parent in link.parents {
                 frontier.reach(parent, flags, || self.link(&parent))?;
             }

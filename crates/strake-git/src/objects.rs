@@ -13,8 +13,8 @@ use crate::error::GitError;
 
 /// The largest blob that is held in memory; larger ones are streamed through the git program. A few at once do no harm.
 pub(crate) const LARGEST_BLOB_IN_MEMORY: u64 = 8 << 20;
-/// Commits, tags and trees are read whole. The largest known tree, a directory of a million files, has 50 MiB.
-const LARGEST_STRUCTURE: u64 = 256 << 20;
+/// Commits, tags and trees are read whole. A directory of a million files has about 50 MiB.
+const LARGEST_STRUCTURE: u64 = 64 << 20;
 /// One allocation for packed data, which may be the base of a difference. What needs more is left to the git program.
 const LARGEST_ALLOCATION: usize = 512 << 20;
 

@@ -137,8 +137,9 @@ impl GitProgram {
                 kill(group);
             }
             let status = child.wait();
-            drop(done);
+            // A grandchild may still hold the pipe, so this too must end when the caller gives up.
             let message = message.join().unwrap_or_default();
+            drop(done);
             Ok(Finished { status: status?, message, output_error })
         })
     }
@@ -168,11 +169,11 @@ pub struct SshAccess {
 }
 
 impl SshAccess {
-    /// The `ssh` of the path, never asking anything. Keys are only those of the agent that listens on `agent_socket`;
+    /// The `ssh` of the path, never asking anything, and leaving no connection open behind itself. Keys are only those of the agent that listens on `agent_socket`;
     /// without one, those ssh finds itself.
     #[must_use]
     pub fn with_agent(agent_socket: Option<PathBuf>) -> Self {
-        Self { command: OsString::from("ssh -o BatchMode=yes"), agent_socket }
+        Self { command: OsString::from("ssh -o BatchMode=yes -o ControlMaster=no"), agent_socket }
     }
 
     /// Another command line in place of `ssh`, as `GIT_SSH_COMMAND` has it: for a shell.

@@ -72,10 +72,8 @@ impl RemoteClone {
             Err(error @ (GitError::Program { .. } | GitError::Corrupt { .. } | GitError::Missing { .. }))
                 if directory.exists() =>
             {
-                // The repository was reached a moment ago, so it is the clone that is in the way.
                 tracing::debug!("make the clone {} anew: {error}", directory.display());
-                place.remove()?;
-                place.fetched(&source.revision, &advertised)
+                place.anew(&source.revision, &advertised).map_err(|_| error)
             }
             other => other,
         }
@@ -101,16 +99,11 @@ impl Place<'_> {
     /// A commit never changes, and a tag is taken for fixed.
     fn without_network(&self, revision: &Revision) -> Option<RemoteClone> {
         let is_fixed = matches!(revision, Revision::Commit(_) | Revision::Tag(_));
-        if !is_fixed || !self.directory.exists() {
-            return None;
-        }
         // A tag of another repository that was here before must not be taken for one of this.
-        let is_same = self.configured_url().is_some_and(|url| url == self.url.as_str());
-        if !is_same && matches!(revision, Revision::Tag(_)) {
+        if !is_fixed || !self.is_of_this_url() {
             return None;
         }
         let repository = self.open().ok()?;
-        self.write_config(repository.objects.hash()).ok()?;
         let commit = repository.resolve(revision).ok()?;
         repository.tree(commit).ok().filter(|tree| repository.objects.exists(&tree.0))?;
         Some(RemoteClone { repository, commit })
@@ -131,7 +124,7 @@ impl Place<'_> {
             "--",
             self.url.as_str(),
         ]);
-        let listing = self.git.answer(&mut command, &format!("ask {}", self.url.redacted()))?;
+        let listing = self.answer(&mut command, &format!("ask {}", self.url.redacted()))?;
         let ids = ids_by_name(&listing);
         let hash = ids.first().map_or(Kind::Sha1, |(id, _)| id.kind());
         let find = |wanted: &[u8]| ids.iter().find(|(_, name)| *name == wanted).map(|(id, _)| *id);
@@ -150,9 +143,10 @@ impl Place<'_> {
             reason: reason.to_owned(),
         };
         let wanted = advertised.commit.ok_or_else(|| unknown("it is not there"))?;
+        let is_new = !self.is_of_this_url();
         self.prepare(advertised.hash)?;
         let mut repository = self.open()?;
-        if !repository.objects.exists(&wanted) || matches!(revision, Revision::Tag(_)) {
+        if is_new || !repository.objects.exists(&wanted) || matches!(revision, Revision::Tag(_)) {
             self.fetch(&REFSPECS)?;
             repository = self.open()?;
         }
@@ -166,15 +160,31 @@ impl Place<'_> {
         }
         let commit = repository.peel(wanted)?;
         repository.tree(commit)?;
-        Ok(RemoteClone { repository, commit })
+        self.write_config(advertised.hash, &self.remote_section())?;
+        Ok(RemoteClone { repository: self.open()?, commit })
     }
 
-    /// Makes the clone if there is none of this kind, and puts its configuration right.
+    /// What is here may be damaged, or the network may have failed: a new clone takes its place if one can be made.
+    fn anew(&self, revision: &Revision, advertised: &Advertised) -> Result<RemoteClone, GitError> {
+        let aside = with_suffix(self.directory, ".anew");
+        remove_tree(&aside)?;
+        let lock = self.lock.try_clone().map_err(GitError::io("keep the lock of a clone"))?;
+        let place = Place { url: self.url.clone(), directory: &aside, lock, ..*self };
+        let commit = place.fetched(revision, advertised)?.commit;
+        self.remove()?;
+        let doing = format!("make the clone {}", self.directory.display());
+        fs::rename(&aside, self.directory).map_err(GitError::io(doing))?;
+        Ok(RemoteClone { repository: self.open()?, commit })
+    }
+
+    /// Makes the clone if there is none of this kind, and puts its configuration right. Until what belongs to this URL is
+    /// fetched it says that it belongs to none.
     fn prepare(&self, hash: Kind) -> Result<(), GitError> {
         match self.open() {
             Ok(repository) if repository.objects.hash() == hash => {
                 self.remove_lock_files()?;
-                self.write_config(hash)
+                let section = if self.is_of_this_url() { self.remote_section() } else { String::new() };
+                self.write_config(hash, &section)
             }
             _ => {
                 self.remove()?;
@@ -187,7 +197,7 @@ impl Place<'_> {
     fn make(&self, hash: Kind) -> Result<(), GitError> {
         let aside = with_suffix(self.directory, ".new");
         remove_tree(&aside)?;
-        make_bare(&aside, hash, &self.remote_section())?;
+        make_bare(&aside, hash, "")?;
         let doing = format!("make the clone {}", self.directory.display());
         fs::rename(&aside, self.directory).map_err(GitError::io(doing))
     }
@@ -222,7 +232,17 @@ impl Place<'_> {
         }
         // By URL, not by name: the user's configuration may have something else under `origin`.
         command.args(["--", self.url.as_str()]).args(what);
-        self.git.answer(&mut command, &format!("fetch {}", self.url.redacted())).map(drop)
+        self.answer(&mut command, &format!("fetch {}", self.url.redacted())).map(drop)
+    }
+
+    /// What git prints, and its complaints without a password.
+    fn answer(&self, command: &mut Command, doing: &str) -> Result<Vec<u8>, GitError> {
+        self.git.answer(command, doing).map_err(|error| match error {
+            GitError::Program { doing, message } => {
+                GitError::Program { doing, message: message.replace(self.url.as_str(), &self.url.redacted()) }
+            }
+            other => other,
+        })
     }
 
     fn command(&self) -> Command {
@@ -261,13 +281,14 @@ impl Place<'_> {
         Ok(())
     }
 
-    fn configured_url(&self) -> Option<String> {
-        self.open().ok()?.origin_url()
+    fn is_of_this_url(&self) -> bool {
+        self.open()
+            .is_ok_and(|repository| repository.origin_url().is_some_and(|url| url == self.url.as_str()))
     }
 
-    fn write_config(&self, hash: Kind) -> Result<(), GitError> {
+    fn write_config(&self, hash: Kind, remote: &str) -> Result<(), GitError> {
         let path = self.directory.join("config");
-        let config = bare_config(hash, &self.remote_section());
+        let config = bare_config(hash, remote);
         if fs::read(&path).is_ok_and(|known| known == config.as_bytes()) {
             return Ok(());
         }

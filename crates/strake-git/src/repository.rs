@@ -18,7 +18,7 @@ use crate::submodule::SubmoduleClones;
 /// Configuration files are small; anything larger is not one.
 const LARGEST_CONFIG: u64 = 4 << 20;
 
-/// A git repository, open for reading. Nothing here writes into it.
+/// A git repository, open for reading, by any number of threads. Nothing here writes into it.
 ///
 /// Queries take commits, not names: resolve once, and a branch that moves meanwhile changes nothing.
 pub struct Repository {
@@ -27,10 +27,9 @@ pub struct Repository {
     pub(crate) common_dir: PathBuf,
     pub(crate) worktree: Option<PathBuf>,
     pub(crate) objects: Objects,
-    pub(crate) refs: gix_ref::file::Store,
     pub(crate) submodules: Option<SubmoduleClones>,
     pub(crate) graph: OnceLock<Option<gix_commitgraph::Graph>>,
-    config: gix_config::File,
+    origin_url: Option<String>,
 }
 
 impl Repository {
@@ -65,9 +64,9 @@ impl Repository {
         let config = read_config(&common_dir.join("config"))?;
         let hash = object_hash(&config, &common_dir)?;
         let objects = Objects::open(&common_dir.join("objects"), hash)?;
-        let refs = gix_ref::file::Store::for_linked_worktree(git_dir.clone(), common_dir.clone(), hash);
+        let origin_url = config.string("remote.origin.url").map(|url| url.to_string());
         let (git, submodules, graph) = (git.clone(), None, OnceLock::new());
-        Ok(Self { git, git_dir, common_dir, worktree, objects, refs, submodules, graph, config })
+        Ok(Self { git, git_dir, common_dir, worktree, objects, submodules, graph, origin_url })
     }
 
     /// Reads submodules too, at the commits that are bound in the trees. Without this, a submodule among the files that
@@ -81,7 +80,7 @@ impl Repository {
     /// The URL of the remote `origin`, if it has one, as it was written down.
     #[must_use]
     pub fn origin_url(&self) -> Option<String> {
-        self.config.string("remote.origin.url").map(|url| url.to_string())
+        self.origin_url.clone()
     }
 
     /// The directory of the checked out files; none in a bare repository.

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use gix_hash::ObjectId;
 
 use crate::error::GitError;
-use crate::history::{Ancestry, HistoryWalk};
+use crate::history::HistoryWalk;
 use crate::id::CommitId;
 use crate::memo::Memo;
 use crate::repository::Repository;
@@ -33,7 +33,8 @@ pub struct ResetCommit {
 impl Repository {
     /// The newest commit reachable from `head`, breadth-first, whose message asks for a reset.
     ///
-    /// The first time all messages are read; with the memo only those of commits that are new since.
+    /// The first time all messages are read; with the memo only those of commits that are new since. Only when the memo
+    /// is of another branch, and that one was reset, is the history walked again, without reading messages.
     ///
     /// # Errors
     ///
@@ -85,7 +86,8 @@ impl Repository {
         if let Some(known) = known {
             is_cut |= known.is_cut;
             for commit in known.commits {
-                if self.is_ancestor(CommitId(commit), head)? == Ancestry::Ancestor {
+                // On another branch each has to be looked at again.
+                if walk.reached_known || self.is_ancestor(CommitId(commit), head)?.is_ancestor() {
                     commits.insert(commit);
                 }
             }

@@ -125,12 +125,13 @@ impl Repository {
             place: place(),
             reason: quoted(reason.as_bytes()),
         };
+        let (git_dir, common_dir) = (self.git_dir.clone(), self.common_dir.clone());
+        let refs = gix_ref::file::Store::for_linked_worktree(git_dir, common_dir, self.objects.hash());
         let mut name = name.to_owned();
         for _ in 0..LONGEST_CHAIN {
             let full = gix_ref::FullName::try_from(name.as_str())
                 .map_err(|error| failed(&name, format!("it is not a valid name: {error}")))?;
-            let found =
-                self.refs.try_find(full.as_ref()).map_err(|error| failed(&name, error.to_string()))?;
+            let found = refs.try_find(full.as_ref()).map_err(|error| failed(&name, error.to_string()))?;
             match found.filter(|found| found.name == full).map(|found| found.target) {
                 None => return Ok(None),
                 Some(Target::Object(id)) => return Ok(Some(id)),

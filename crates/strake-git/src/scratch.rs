@@ -82,20 +82,27 @@ fn write(path: &Path, content: &[u8]) -> Result<(), GitError> {
     fs::write(path, content).map_err(GitError::io(format!("write {}", path.display())))
 }
 
-/// One directory a line, in quotes, since a path may contain anything.
+/// One directory a line.
 fn alternates(directories: &[PathBuf]) -> Vec<u8> {
     let mut text = Vec::new();
     for directory in directories {
-        text.push(b'"');
-        for byte in directory.as_os_str().as_bytes() {
-            match byte {
-                b'"' | b'\\' => text.extend_from_slice(&[b'\\', *byte]),
-                b'\n' => text.extend_from_slice(b"\\n"),
-                _ => text.push(*byte),
-            }
-        }
-        text.extend_from_slice(b"\"\n");
+        text.extend_from_slice(&quoted_path(directory));
+        text.push(b'\n');
     }
+    text
+}
+
+/// As git reads the paths of alternates in files and variables.
+pub(crate) fn quoted_path(path: &Path) -> Vec<u8> {
+    let mut text = vec![b'"'];
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'"' | b'\\' => text.extend_from_slice(&[b'\\', *byte]),
+            b'\n' => text.extend_from_slice(b"\\n"),
+            _ => text.push(*byte),
+        }
+    }
+    text.push(b'"');
     text
 }
 

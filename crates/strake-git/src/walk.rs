@@ -18,10 +18,10 @@ use crate::tree::{Directory, Node, NodeKind};
 const DEEPEST: usize = 2048;
 /// Longer paths cannot be used on Linux.
 const LONGEST_PATH: usize = 4095;
-/// All entries looked at in one walk: more than ten times the files of the largest known repositories.
-const MOST_ENTRIES: u64 = 20_000_000;
-/// The bytes of all paths handed on.
-const MOST_PATH_BYTES: usize = 2 << 30;
+/// All entries looked at in one walk: a few times the files of the largest known repositories.
+const MOST_ENTRIES: u64 = 10_000_000;
+/// The bytes of all paths handed on or gone into.
+const MOST_PATH_BYTES: usize = 1 << 30;
 
 /// Hands on what differs below `add`, in no order, until told to stop.
 pub(crate) fn walk(
@@ -101,10 +101,7 @@ impl Walk<'_> {
         if (old.is_none() && new.is_none()) || !(self.selection.selects)(&path) {
             return Ok(ControlFlow::Continue(()));
         }
-        self.path_bytes += path.len();
-        if self.path_bytes > MOST_PATH_BYTES {
-            return Err(too_many(format!("{MOST_PATH_BYTES} bytes of paths")));
-        }
+        self.spend(&path)?;
         Ok((self.found)(Change { path, old, new }))
     }
 
@@ -125,6 +122,7 @@ impl Walk<'_> {
             let limit = format!("{DEEPEST} directories or {LONGEST_PATH} bytes");
             return Err(GitError::TooLarge { what, limit });
         }
+        self.spend(path)?;
         let full = joined_paths(self.add.as_bytes(), path);
         let open = |node: Option<&Node>| match node {
             Some(node) => self.repository.directory(node, &full),
@@ -132,6 +130,14 @@ impl Walk<'_> {
         };
         let (old, new) = (open(old)?, open(new)?);
         self.waiting.push(Pair { path: path.to_vec(), depth, old, new });
+        Ok(())
+    }
+
+    fn spend(&mut self, path: &[u8]) -> Result<(), GitError> {
+        self.path_bytes += path.len();
+        if self.path_bytes > MOST_PATH_BYTES {
+            return Err(too_many(format!("{MOST_PATH_BYTES} bytes of paths")));
+        }
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! The developer mode: the work tree as a commit of its own (stage-file.md §12).
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use gix_hash::ObjectId;
@@ -9,7 +11,7 @@ use gix_hash::ObjectId;
 use crate::error::GitError;
 use crate::id::CommitId;
 use crate::repository::Repository;
-use crate::scratch::write_object;
+use crate::scratch::{quoted_path, write_object};
 
 impl Repository {
     /// Makes a commit of what is in the work tree: changed, removed and added files, but for ignored ones. Its parent is
@@ -49,12 +51,11 @@ impl Repository {
 
     fn write_worktree(&self, worktree: &Path, objects: &Path) -> Result<ObjectId, GitError> {
         let index = self.copy_of_index()?;
-        let alternates = std::env::join_paths([self.common_dir.join("objects")]).map_err(|error| {
-            let source = std::io::Error::other(error.to_string());
-            GitError::Io { doing: format!("use the repository {}", self.common_dir.display()), source }
-        })?;
+        let alternates = OsString::from_vec(quoted_path(&self.common_dir.join("objects")));
         let command = || {
             let mut command = self.git.command();
+            // In so many words, so that no configuration means another work tree.
+            command.env("GIT_DIR", &self.git_dir).env("GIT_WORK_TREE", worktree);
             command.env("GIT_INDEX_FILE", index.path()).env("GIT_OBJECT_DIRECTORY", objects);
             command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &alternates).current_dir(worktree);
             command.args(["-c", "advice.addEmbeddedRepo=false", "-c", "core.splitIndex=false"]);

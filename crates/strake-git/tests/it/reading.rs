@@ -77,6 +77,22 @@ fn files_are_those_git_lists_and_sorted() {
 }
 
 #[test]
+fn steps_may_share_a_repository() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let fixture = Fixture::new();
+    let repo = fixture.init("r");
+    repo.write("a", "1");
+    let commit = repo.commit("one");
+    let repository = repo.open();
+    shared(&repository);
+    std::thread::scope(|scope| {
+        let read = || repository.files(commit, &root(), Selection::everything()).unwrap().len();
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(read)).collect();
+        workers.into_iter().for_each(|worker| assert_eq!(worker.join().unwrap(), 1));
+    });
+}
+
+#[test]
 fn add_is_a_directory_a_file_or_nothing() {
     let fixture = Fixture::new();
     let repo = fixture.init("r");

@@ -94,8 +94,34 @@ fn a_tag_of_another_url_is_not_taken_for_this_one() {
     let other = fixture.init("other");
     let two = other.commit("other");
     other.git(&["tag", "v1"]);
+    let nowhere = url_of(&fixture.path("nowhere"));
+    assert!(update(&fixture, &nowhere, tag("v1")).is_err());
+    assert!(update(&fixture, &nowhere, tag("v1")).is_err(), "also the second time");
     assert_eq!(update(&fixture, &url_of(&other.path), tag("v1")).unwrap().commit, two);
     assert_eq!(update(&fixture, &url, tag("v1")).unwrap().commit, one);
+}
+
+#[test]
+fn a_fetch_that_failed_leaves_no_tag_of_another_url() {
+    let fixture = Fixture::new();
+    let (_, one, url) = origin(&fixture);
+    assert_eq!(update(&fixture, &url, tag("v1")).unwrap().commit, one);
+    let other = fixture.init("other");
+    other.write("b", "2");
+    let two = other.commit("other");
+    other.git(&["tag", "v1"]);
+    let blob = other.git(&["rev-parse", "HEAD:b"]);
+    let object = other.path.join(format!(".git/objects/{}/{}", &blob[..2], &blob[2..]));
+    let aside = fixture.path("aside");
+    fs::rename(&object, &aside).unwrap();
+    let other_url = url_of(&other.path);
+    for _ in 0..2 {
+        assert!(update(&fixture, &other_url, tag("v1")).is_err(), "it can be listed, but not fetched");
+    }
+    let old = update(&fixture, &url, Revision::Commit(one)).unwrap();
+    assert_eq!(count(&old), 1, "what was here is still here");
+    fs::rename(&aside, &object).unwrap();
+    assert_eq!(update(&fixture, &other_url, tag("v1")).unwrap().commit, two);
 }
 
 #[test]

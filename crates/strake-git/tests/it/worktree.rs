@@ -71,6 +71,21 @@ fn a_linked_work_tree_and_one_without_commits_become_commits_too() {
 }
 
 #[test]
+fn strange_places_and_another_configured_work_tree_do_no_harm() {
+    let fixture = Fixture::new();
+    let repo = fixture.init("r:\"odd\nplace\\");
+    repo.write("a", "1");
+    let head = repo.commit("one");
+    repo.git(&["config", "core.worktree", fixture.path("home").to_str().unwrap()]);
+    repo.write("b", "2");
+    let repository = repo.open();
+    let commit = repository.commit_worktree(&fixture.path("objects")).unwrap();
+    let changes = repository.changes(head, commit, &root(), Selection::everything()).unwrap();
+    assert_eq!(changes.iter().map(|change| &change.path[..]).collect::<Vec<_>>(), [b"b"]);
+    assert!(repository.patch_size(head, commit, &root(), Selection::everything()).unwrap() > 0);
+}
+
+#[test]
 fn a_bare_repository_has_no_work_tree() {
     let fixture = Fixture::new();
     fixture.init_with("r", &["--bare"]);
