@@ -6,7 +6,7 @@ use strake_git::{
     Change, DependencyPattern, FileEntry, FileMode, GitError, Memo, Repository, Revision, Selection, State,
 };
 
-use crate::fixture::{Fixture, Repo, add, root};
+use crate::fixture::{Fixture, Repo, add, root, url_of};
 
 /// `ls-tree` of everything, as our files print.
 fn listed(repo: &Repo<'_>, commit: &str) -> Vec<String> {
@@ -184,6 +184,29 @@ fn equal_directories_are_not_read() {
 }
 
 #[test]
+fn a_partial_clone_is_not_completed_behind_the_users_back() {
+    let fixture = Fixture::new();
+    let repo = fixture.init("r");
+    repo.write("a", "1").write("large", vec![1; 9 << 20]);
+    let commit = repo.commit("one");
+    repo.git(&["config", "uploadpack.allowFilter", "true"]);
+    let url = url_of(&repo.path);
+    fixture.repo("").git(&["clone", "-q", "--filter=blob:none", "--no-checkout", &url, "partial"]);
+    let partial = fixture.open("partial");
+    let files = partial.files(commit, &root(), Selection::everything()).unwrap();
+    assert_eq!(files.len(), 2, "trees are there");
+    for file in &files {
+        let error = partial.read(file.version.blob, &mut std::io::sink()).unwrap_err();
+        assert!(matches!(&error, GitError::Missing { kind: "blob", .. }), "{error}");
+        assert!(matches!(partial.size(file.version.blob), Err(GitError::Missing { .. })));
+    }
+    fixture.repo("partial").git(&["fetch", "-q", "--refetch", "--no-filter"]);
+    for file in &files {
+        fixture.open("partial").read(file.version.blob, &mut std::io::sink()).unwrap();
+    }
+}
+
+#[test]
 fn names_lead_to_commits() {
     let fixture = Fixture::new();
     let origin = fixture.init("origin");
@@ -316,7 +339,7 @@ fn the_dependency_checksum_is_that_of_paths_modes_and_contents() {
 fn a_dependency_checksum_is_computed_once_for_a_tree() {
     let fixture = Fixture::new();
     let repo = fixture.init("r");
-    repo.write("web/a", "1");
+    repo.write("web/a", "1").write("copy/a", "1");
     let one = repo.commit("one");
     repo.write("other", "1");
     let two = repo.commit("two");
@@ -344,7 +367,8 @@ fn a_dependency_checksum_is_computed_once_for_a_tree() {
     compute(two, "/web", "a", "");
     compute(two, "/web", "*", "x");
     compute(two, "/", "*", "");
-    assert_eq!(memory.borrow().len(), 4, "each parameter is part of the key");
+    assert_ne!(compute(two, "/copy", "*", ""), first, "paths count from the root");
+    assert_eq!(memory.borrow().len(), 5, "each parameter is part of the key");
     for value in memory.borrow_mut().values_mut() {
         value.truncate(10);
     }
