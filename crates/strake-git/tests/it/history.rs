@@ -135,6 +135,8 @@ fn the_nearest_reset_is_found_breadth_first() {
     repo.commit("side 1");
     let side_reset = repo.commit("[reset strake]");
     assert_eq!(memory.ask(&repo.open(), side_reset), Some(side_reset));
+    assert_eq!(memory.ask(&repo.open(), first), None, "back before all of them");
+    assert_eq!(memory.ask(&repo.open(), side_reset), Some(side_reset));
     repo.git(&["checkout", "-q", "main"]);
     assert_eq!(memory.ask(&repo.open(), base), Some(old), "back on the other branch");
     let merge = repo.merge("side");
