@@ -109,31 +109,25 @@ impl Place<'_> {
         Some(RemoteClone { repository, commit })
     }
 
-    /// Asks the other side; the length of its ids also tells its hash function.
+    /// Asks the other side, unless it is clear; the length of an id also tells the hash function.
     fn advertised(&self, revision: &Revision) -> Result<Advertised, GitError> {
         let wanted = match revision {
-            Revision::Commit(_) | Revision::RemoteHead => "HEAD".to_owned(),
+            Revision::Commit(id) => return Ok(Advertised { hash: id.0.kind(), commit: Some(id.0) }),
+            Revision::RemoteHead => "HEAD".to_owned(),
             Revision::Tag(name) => format!("refs/tags/{name}"),
             Revision::Branch(name) => format!("refs/heads/{name}"),
         };
-        // Without a repository of its own around it, so that no configuration but the user's counts.
+        // A tag that is an object of its own is followed by the commit it stands for.
+        let peeled = format!("{wanted}^{{}}");
+        // Without a repository around it, so that no configuration but the user's counts.
         let mut command = self.command();
-        command.env("GIT_DIR", "/dev/null").current_dir("/").args([
-            "ls-remote",
-            "--quiet",
-            "--",
-            self.url.as_str(),
-        ]);
+        command.env("GIT_DIR", "/dev/null").current_dir("/").args(["ls-remote", "--quiet", "--"]);
+        command.args([self.url.as_str(), &wanted, &peeled]);
         let listing = self.answer(&mut command, &format!("ask {}", self.url.redacted()))?;
         let ids = ids_by_name(&listing);
-        let hash = ids.first().map_or(Kind::Sha1, |(id, _)| id.kind());
-        let find = |wanted: &[u8]| ids.iter().find(|(_, name)| *name == wanted).map(|(id, _)| *id);
-        // A tag that is an object of its own is followed by the commit it stands for.
-        let commit = match revision {
-            Revision::Commit(id) => Some(id.0),
-            _ => find(format!("{wanted}^{{}}").as_bytes()).or_else(|| find(wanted.as_bytes())),
-        };
-        Ok(Advertised { hash, commit })
+        let find = |wanted: &str| ids.iter().find(|(_, name)| *name == wanted.as_bytes()).map(|(id, _)| *id);
+        let commit = find(&peeled).or_else(|| find(&wanted));
+        Ok(Advertised { hash: commit.map_or(Kind::Sha1, |id| id.kind()), commit })
     }
 
     fn fetched(&self, revision: &Revision, advertised: &Advertised) -> Result<RemoteClone, GitError> {

@@ -77,6 +77,9 @@ fn a_fixed_commit_or_tag_needs_no_network() {
     let gone = CommitId::from_hex(&"12".repeat(20)).unwrap();
     let error = update(&fixture, &url, Revision::Commit(gone)).unwrap_err();
     assert!(matches!(error, GitError::UnknownRevision { .. }), "{error}");
+    for name in ["", "*", "v?", "v1^{}", "../v1"] {
+        assert!(matches!(update(&fixture, &url, tag(name)), Err(GitError::UnknownRevision { .. })), "{name}");
+    }
     fs::rename(&repo.path, fixture.path("moved")).unwrap();
     assert_eq!(update(&fixture, &url, tag("v1")).unwrap().commit, one);
     assert_eq!(update(&fixture, &url, Revision::Commit(loose)).unwrap().commit, loose);
@@ -187,6 +190,31 @@ fn a_clone_survives_being_killed_and_damaged() {
     fs::remove_dir_all(&clone).unwrap();
     fs::write(&clone, "a file").unwrap();
     next("a file in its place");
+}
+
+#[test]
+fn an_update_that_was_cut_off_anywhere_is_made_up_for() {
+    let fixture = Fixture::new();
+    let (repo, _, url) = origin(&fixture);
+    let source = RemoteSource { url: url.clone(), revision: branch("main") };
+    let mut completed = 0;
+    for limit in 0..12 {
+        repo.write("a", limit.to_string());
+        let commit = repo.commit("more");
+        let asked = AtomicUsize::new(0);
+        let git = fixture.program().cancelled_by(move || asked.fetch_add(1, Ordering::SeqCst) >= limit);
+        match RemoteClone::update(&source, &clone_path(&fixture), &Fixture::ssh(), &git) {
+            Ok(clone) => completed += usize::from(clone.commit == commit),
+            Err(error) => assert!(matches!(error, GitError::Canceled), "{error}"),
+        }
+        if limit % 3 == 0 {
+            assert_eq!(update(&fixture, &url, branch("main")).unwrap().commit, commit, "after {limit}");
+        }
+    }
+    assert!(completed < 12, "none was cut off");
+    let clone = update(&fixture, &url, branch("main")).unwrap();
+    assert_eq!((clone.commit, count(&clone)), (repo.head(), 1));
+    fixture.repo("").git(&["-C", clone_path(&fixture).to_str().unwrap(), "fsck", "--full"]);
 }
 
 #[test]
