@@ -117,6 +117,9 @@ impl Place<'_> {
             Revision::Tag(name) => format!("refs/tags/{name}"),
             Revision::Branch(name) => format!("refs/heads/{name}"),
         };
+        if gix_ref::FullName::try_from(wanted.as_str()).is_err() {
+            return Err(self.unknown(revision, "this is not a valid name"));
+        }
         // A tag that is an object of its own is followed by the commit it stands for.
         let peeled = format!("{wanted}^{{}}");
         // Without a repository around it, so that no configuration but the user's counts.
@@ -131,12 +134,7 @@ impl Place<'_> {
     }
 
     fn fetched(&self, revision: &Revision, advertised: &Advertised) -> Result<RemoteClone, GitError> {
-        let unknown = |reason: &str| GitError::UnknownRevision {
-            name: revision.describe(),
-            place: self.url.redacted(),
-            reason: reason.to_owned(),
-        };
-        let wanted = advertised.commit.ok_or_else(|| unknown("it is not there"))?;
+        let wanted = advertised.commit.ok_or_else(|| self.unknown(revision, "it is not there"))?;
         let is_new = !self.is_of_this_url();
         self.prepare(advertised.hash)?;
         let mut repository = self.open()?;
@@ -147,7 +145,7 @@ impl Place<'_> {
         if !repository.objects.exists(&wanted) {
             // Not part of any branch or tag; most servers give it away to who knows its name.
             self.fetch(&[&wanted.to_string()]).map_err(|error| match error {
-                GitError::Program { message, .. } => unknown(&message),
+                GitError::Program { message, .. } => self.unknown(revision, &message),
                 other => other,
             })?;
             repository = self.open()?;
@@ -156,6 +154,11 @@ impl Place<'_> {
         repository.tree(commit)?;
         self.write_config(advertised.hash, &self.remote_section())?;
         Ok(RemoteClone { repository: self.open()?, commit })
+    }
+
+    fn unknown(&self, revision: &Revision, reason: &str) -> GitError {
+        let (name, place) = (revision.describe(), self.url.redacted());
+        GitError::UnknownRevision { name, place, reason: reason.to_owned() }
     }
 
     /// What is here may be damaged, or the network may have failed: a new clone takes its place if one can be made.

@@ -170,6 +170,8 @@ fn a_clone_survives_being_killed_and_damaged() {
         let commit = repo.commit(what);
         assert_eq!(update(&fixture, &url, branch("main")).unwrap().commit, commit, "{what}");
     };
+    let number = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&clone).unwrap());
+    let before = number();
     fs::write(clone.join("packed-refs.lock"), "").unwrap();
     fs::write(clone.join("refs/remotes/origin/main.lock"), "").unwrap();
     fs::write(clone.join("objects/pack/tmp_pack_x"), "half").unwrap();
@@ -177,6 +179,7 @@ fn a_clone_survives_being_killed_and_damaged() {
     fs::create_dir_all(clone.with_extension("new")).unwrap();
     fs::write(clone.join("config"), "[core]\n\thooksPath = /x\n[remote \"origin\"]\nurl = ext::x\n").unwrap();
     next("another configuration");
+    assert_eq!(number(), before, "that was no reason for a new clone");
     fs::remove_file(clone.join("HEAD")).unwrap();
     next("no HEAD");
     fs::remove_dir_all(clone.join("objects")).unwrap();
