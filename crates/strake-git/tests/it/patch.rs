@@ -30,11 +30,14 @@ fn a_patch_is_as_large_as_that_of_git() {
         .write("web/gone", "x")
         .write("other", "1");
     repo.write("web/becomes-link", "no end of line").write("web/deep/er/file", "1\n");
+    repo.write("web/order.x", "1\n");
     let one = repo.commit("one");
     repo.write("web/text", "1\n".repeat(500) + "2\n" + &"1\n".repeat(500)).write("web/binary", &noise[1..]);
     repo.remove("web/gone").remove("web/becomes-link").link("web/becomes-link", "x").executable("web/text");
     repo.write("other", "2").write("web/deep/er/file", "2\n").write("web/deep.er", "3");
     repo.write_bytes(b"web/new\n\xff\"", b"a\0b");
+    // Sorted before the directory, whose name ends with a slash as it were.
+    repo.write("web/order.x", "2\n").write("web/order/new", "1\n");
     let two = repo.commit("two");
     let repository = repo.open();
     for (path, directory) in [("/", ""), ("/web", "web")] {
