@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Which of our crates each crate may use. Nothing else: a new arrow is a decision, see `docs/decisions/0001`.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("strake-oci", &[]),
     ("strake-template", &[]),
     ("strake-exec", &[]),
+    ("strake-git", &[]),
     ("strake-graph", &["strake-oci"]),
     ("strake-store", &["strake-oci"]),
     ("strake-registry", &["strake-oci"]),
     ("strake-testkit", &["strake-oci", "strake-exec"]),
     ("strake-frontend", &["strake-graph", "strake-oci", "strake-template"]),
-    ("strake-engine", &["strake-graph", "strake-oci", "strake-store", "strake-registry", "strake-exec"]),
+    (
+        "strake-engine",
+        &["strake-graph", "strake-oci", "strake-store", "strake-registry", "strake-exec", "strake-git"],
+    ),
     (
         "strake",
         &[
@@ -24,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "strake-registry",
             "strake-template",
             "strake-exec",
+            "strake-git",
             "strake-engine",
         ],
     ),
