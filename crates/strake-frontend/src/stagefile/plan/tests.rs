@@ -438,6 +438,21 @@ fn a_reset_commit_makes_a_fresh_archive() {
 }
 
 #[test]
+fn images_with_the_same_mapping_wait_for_it_alike() {
+    let artifact = |name| format!("artifact: {name}\nfrom: a:1\ngit:\n- to: /app\n---\n");
+    let import = |name| format!("- {{artifact: {name}, add: /app, to: /{name}, after: setup}}\n");
+    let dimg = format!("dimg: z\nfrom: a:1\nimport:\n{}{}", import("x"), import("y"));
+    let file = file(&(artifact("x") + &artifact("y") + &dimg));
+    let (id, _) = file.dimgs().next().unwrap();
+    let super::Planning::Needs(needs) = super::plan(&file, id, &options(), &super::Facts::default()).unwrap()
+    else {
+        panic!("nothing is known yet");
+    };
+    assert!(needs.iter().all(|need| !matches!(need, super::Need::Stage(_))), "{needs:?}");
+    assert_eq!(needs.len(), 2);
+}
+
+#[test]
 fn layers_are_stages_of_their_own() {
     let one = file("dimg: ~\nfrom: a:1\nshell:\n  setup: [a, b, c]\n  setupCacheVersion: 1\n");
     let many =
