@@ -181,7 +181,8 @@ fn all_prefixes_of_all_cases_are_survived() {
 }
 
 /// Pieces that mean something, so that random texts get past the first line.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 41] = [
+    "\n...\n",
     "dimg: a\nfrom: b:1\n",
     "dimg: ~\n",
     "artifact: t\nfrom: b:1\n",
