@@ -249,6 +249,17 @@ proptest! {
     }
 }
 
+#[test]
+fn a_hundred_images_may_stand_on_each_other() {
+    let chain = |length: usize| {
+        let image = |n| format!("dimg: a{n}\nfromDimg: a{}\n---\n", n + 1);
+        (1..length).map(image).collect::<String>() + &format!("dimg: a{length}\nfrom: b:1\n")
+    };
+    assert!(parse(&chain(100)).file.is_some());
+    let codes: Vec<_> = parse(&chain(101)).diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+    assert_eq!(codes, ["image-depth"]);
+}
+
 /// Each of these would take minutes, or all memory, if its cost grew with the square of its size or faster.
 #[test]
 fn hostile_sizes_are_survived() {
