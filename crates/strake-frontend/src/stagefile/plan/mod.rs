@@ -5,7 +5,7 @@
 //!
 //! Two stages of a conveyor hang on history. The patch after `setup` is renewed with each further MiB of changes
 //! since the archive, and the latest patch exists when anything changed since then. So it matters *which commit the
-//! files below a stage have*, and that is known from labels of images, if at all ([`history`]):
+//! files below a stage have*, and that is known from labels of images, if at all (`history`):
 //!
 //! 1. the label of the image right below, if that is known;
 //! 2. else the label of the nearest later image known under the signature computed so far: it inherited the label;
@@ -15,7 +15,7 @@
 //! then the stages above it have the signatures for the commit it had, although it is assembled at the current one.
 //! Its files are right, and the next build finds what is true since.
 //!
-//! What is known is first sifted ([`sift`]): a stage with git data counts only if the commits it records exist and
+//! What is known is first sifted (`sift`): a stage with git data counts only if the commits it records exist and
 //! are ancestors of the current ones, and if it stands on what the stages below it record. At the end the plan is
 //! carried out on paper: if the files of the last stage would not be those of the current commit, the image to start
 //! from is refused and the next lower one taken. So whatever is known and whatever is wrong with it, no image has old
@@ -30,6 +30,8 @@ mod properties;
 mod sift;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 #[cfg(test)]
 mod world;
 

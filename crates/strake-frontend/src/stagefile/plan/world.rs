@@ -265,3 +265,30 @@ pub(super) fn signatures(conveyor: &Conveyor) -> Vec<(&'static str, String)> {
 pub(super) fn refused(conveyor: &Conveyor) -> usize {
     conveyor.stages.iter().filter(|stage| matches!(stage.found, Found::Refused(..))).count()
 }
+
+/// A repository with one file that [`EXAMPLE_1`] takes.
+pub(super) fn one_commit() -> World {
+    let mut world = World::new();
+    world.write("src/main.py", 1, 10);
+    world
+}
+
+/// The first example of the reference.
+pub(super) const EXAMPLE_1: &str = r#"
+dimg: ~
+from: debian:12
+git:
+- add: /src
+  to: /srv/app
+  owner: "1000"
+  group: "1000"
+shell:
+  beforeInstall:
+  - apt-get update
+  - apt-get install -y --no-install-recommends python3
+  install:
+  - python3 -m compileall /srv/app
+docker:
+  WORKDIR: /srv/app
+  CMD: ["python3", "main.py"]
+"#;

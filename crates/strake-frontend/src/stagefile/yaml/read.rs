@@ -34,7 +34,13 @@ pub(crate) fn read(text: &str, document: Span, diagnostics: &mut Vec<Diagnostic>
     }
     let root = reader.root;
     // A tree in which something is missing would only cause errors that are none.
-    if diagnostics.len() > before { None } else { root }
+    if diagnostics.len() > before {
+        return None;
+    }
+    if root.is_none() {
+        diagnostics.push(Diagnostic::error("yaml-syntax", document, "there is nothing in this document"));
+    }
+    root
 }
 
 struct Reader<'d> {

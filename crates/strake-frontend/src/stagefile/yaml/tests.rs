@@ -143,7 +143,17 @@ fn spans_are_bytes_of_the_text() {
 }
 
 #[test]
+fn windows_line_ends_and_a_byte_order_mark_mean_nothing() {
+    let text = "\u{feff}a: |\r\n  x\r\n  y\r\nb: ä\r\n";
+    assert_eq!(show(&tree(text)), r#"{"a"="x\ny\n","b"="ä"}"#);
+    let Kind::Map(entries) = tree(text).kind else { panic!() };
+    assert_eq!(&text[entries[1].node.span.start..entries[1].node.span.end], "ä");
+}
+
+#[test]
 fn what_is_wrong_has_a_place() {
+    assert_eq!(code("...\n").0, "yaml-syntax");
+    assert_eq!(code("%YAML 1.1\n").0, "yaml-syntax");
     assert_eq!(code("a: 1\nb: 2\na: 3\n"), ("duplicate-key", "a".into()));
     assert_eq!(code("yes: 1\ntrue: 3\n"), ("duplicate-key", "true".into()));
     assert_eq!(code("{[a]: 1}\n"), ("wrong-type", "[a]".into()));
