@@ -402,12 +402,30 @@ fn create_directory(root: &Path) -> Result<(), StoreError> {
         let path = root.join(directory);
         builder.create(&path).map_err(StoreError::io("create", &path))?;
     }
+    spread(&root.join("active"));
     let text = format!("layout {VERSION}\nflavour {}\n", possible_flavour(root).word());
     let name = random_name().map_err(StoreError::io("name", root))?;
     let aside = root.join("tmp").join(name);
     let place = root.join(VERSION_FILE);
     std::fs::write(&aside, text).map_err(StoreError::io("write", &aside))?;
     std::fs::rename(&aside, &place).map_err(StoreError::io("write", &place))
+}
+
+/// Asks the file system not to keep what is made in this directory together. Each snapshot is a tree of its own, and
+/// ext4 looks for room where the directory above lies: where a build has just removed thousands of files it examines
+/// and skips every one of them for each file made (it does not reuse an inode for minutes), which makes a large copy
+/// three times as slow. The flag makes it choose another place for each snapshot. Other file systems refuse it and
+/// lose nothing.
+fn spread(directory: &Path) {
+    let set = || -> Result<(), rustix::io::Errno> {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        let directory = rustix::fs::open(directory, flags, rustix::fs::Mode::empty())?;
+        let flags = rustix::fs::ioctl_getflags(&directory)?;
+        rustix::fs::ioctl_setflags(&directory, flags | rustix::fs::IFlags::TOPDIR)
+    };
+    if let Err(error) = set() {
+        tracing::debug!(%error, "the file system takes no hint where to put snapshots");
+    }
 }
 
 /// A directory full of other things was named by mistake; making it private and filling it would do harm.
