@@ -1,11 +1,12 @@
 //! The command line of strake.
 //!
 //! Read in this order: `args` (what was typed), `settings` (what holds), `session` (what a command works with),
-//! `commands` (what is done), `ui` (what is seen meanwhile), `report` and `failure` (how it ends).
+//! `project` (a stage file and what it asks of git), `commands` (what is done), `ui` (what is seen meanwhile), `report` and `failure` (how it ends).
 
 mod args;
 mod commands;
 mod failure;
+mod project;
 mod report;
 mod session;
 mod settings;
@@ -18,9 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use args::Cli;
+use args::Chosen;
 use failure::{Failure, Kind};
 
 fn main() -> ExitCode {
@@ -38,11 +37,12 @@ fn main() -> ExitCode {
 
 /// Does what the arguments say and answers the exit status.
 fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(args::normalise(arguments)) {
-        Ok(cli) => cli,
-        Err(error) => return answer(&error),
+    let done = match args::choose(arguments, &project::look) {
+        Ok(Chosen::Command(cli)) => commands::run(*cli),
+        Ok(Chosen::Usage(error)) => return answer(&error),
+        Err(failure) => Err(failure),
     };
-    match commands::run(cli) {
+    match done {
         Ok(code) => code,
         Err(failure) => {
             report::print(&failure);

@@ -53,6 +53,11 @@ pub(crate) fn warn(text: &str) {
     );
 }
 
+/// Prints text that is laid out and clean.
+pub(crate) fn text(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Prints something the user may want to know while a command goes on.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", ui::clean(text.as_bytes()));

@@ -1,7 +1,9 @@
 //! What was typed. What it means is decided in `settings` and `commands`.
 
 mod build;
+mod choice;
 pub(crate) mod csv;
+mod dimg;
 mod images;
 mod nearest;
 mod output;
@@ -14,6 +16,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use build::{BuildArgs, SecretSource, SecretSpec};
+pub(crate) use choice::{BuildFiles, Chosen, choose};
+pub(crate) use dimg::{
+    ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgListArgs, DimgRunArgs, IntrospectArgs, ProjectArgs,
+    RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs,
+};
 pub(crate) use images::{
     ArchiveFormat, DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs,
     PushArgs, RmiArgs, SaveArgs, TagArgs,
@@ -38,6 +45,7 @@ pub(crate) use run::{RunArgs, Volume};
   strake build -t app .                    build the Dockerfile here and name the image
   strake build -t localhost:5000/app --push .
   strake run -it app sh
+  strake dimg build                        the images of the stage file here
   strake doctor                            what this machine lacks, and the remedies
 
 Exit status: 0 done; 1 a build step failed; 2 the input is wrong; 3 the environment is wrong
@@ -67,7 +75,7 @@ pub(crate) struct GlobalArgs {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Build an image from a Dockerfile
+    /// Build an image from a Dockerfile, or the images of a stage file where there is no Dockerfile
     Build(Box<BuildArgs>),
     /// Run a command in a container of an image; what it writes is dropped
     Run(Box<RunArgs>),
@@ -95,6 +103,14 @@ pub(crate) enum Command {
     Du(DuArgs),
     /// Remove what nobody needs from the local store
     Prune(PruneArgs),
+    /// Build and use the images of a stage file
+    Dimg(DimgArgs),
+    /// As `dimg list`
+    List(DimgListArgs),
+    /// As `dimg stage`
+    Stage(StageArgs),
+    /// As `dimg slug`
+    Slug(SlugArgs),
     /// Say what this machine lacks, with the remedies
     Doctor,
     /// Print the completion script of a shell
@@ -177,7 +193,7 @@ pub(crate) enum NetworkSpec {
 /// Brings docker's `--switch=true` and `--switch=false` to the plain switches that the parser knows.
 ///
 /// Only for `build`, and only in front of `--`: every other word may be part of a command to run.
-pub(crate) fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     const SWITCHES: [&str; 8] =
         ["--no-cache", "--pull", "--push", "--load", "--rm", "--force-rm", "--quiet", "--explain"];
     let mut normal: Vec<OsString> = Vec::new();

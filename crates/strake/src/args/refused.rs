@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::failure::Failure;
 
 /// Flags of `docker build` and `docker buildx build`.
-const FLAGS: [(&[&str], &str, &str); 11] = [
+const FLAGS: [(&[&str], &str, &str); 13] = [
     (
         &["--cache-from", "--cache-to"],
         "caches shared between machines are not supported yet",
@@ -54,7 +54,36 @@ const FLAGS: [(&[&str], &str, &str); 11] = [
         "limits for steps are not supported",
         "limit the whole build: systemd-run --scope -p MemoryMax=2G strake build …",
     ),
+    (
+        &["--registry-username", "--registry-password"],
+        "a login for one command is not supported",
+        "credentials are docker's: docker login, or DOCKER_AUTH_CONFIG with the content of a config.json",
+    ),
+    (
+        &["--build-context-directory"],
+        "the context of a failed build is not exported yet",
+        "leave it out: --introspect-error opens a shell where the command failed",
+    ),
     (&["--isolation", "--security-opt"], "steps have docker's default rights, always", "leave it out"),
+];
+
+/// Commands of `dapp dimg`.
+const DIMG_COMMANDS: [(&[&str], &str, &str); 3] = [
+    (
+        &["push", "bp", "spush"],
+        "images of stage files are not pushed yet",
+        "give an image a name and push that: strake tag $(strake stage image DIMG) NAME && strake push NAME",
+    ),
+    (
+        &["stages", "build-context"],
+        "stages are not shared between machines yet",
+        "leave it out: stages of earlier builds are found in the local store by themselves",
+    ),
+    (
+        &["flush", "cleanup", "mrproper"],
+        "stages are ordinary images in the local store",
+        "`strake images` lists them, `strake rmi` and `strake prune` remove them",
+    ),
 ];
 
 /// Commands of `docker`.
@@ -85,12 +114,23 @@ pub(crate) fn refusal(error: &clap::Error) -> Option<Failure> {
     }
     let (kind, table, what): (_, &[(&[&str], &str, &str)], _) = match error.kind() {
         ErrorKind::UnknownArgument => (ContextKind::InvalidArg, &FLAGS, ""),
-        ErrorKind::InvalidSubcommand => (ContextKind::InvalidSubcommand, &COMMANDS, "strake "),
+        ErrorKind::InvalidSubcommand => {
+            let (table, what) = match names_dimg(error) {
+                true => (&DIMG_COMMANDS[..], "strake dimg "),
+                false => (&COMMANDS[..], "strake "),
+            };
+            (ContextKind::InvalidSubcommand, table, what)
+        }
         _ => return None,
     };
     let Some(ContextValue::String(written)) = error.get(kind) else { return None };
     let (_, why, instead) = table.iter().find(|(words, ..)| words.contains(&written.as_str()))?;
     Some(Failure::input(format!("{what}{written}: {why}")).hint(*instead))
+}
+
+/// Whether it was a command of `dimg` that was not known.
+fn names_dimg(error: &clap::Error) -> bool {
+    matches!(error.get(ContextKind::Usage), Some(ContextValue::StyledStr(usage)) if usage.to_string().contains("dimg"))
 }
 
 #[cfg(test)]
@@ -121,7 +161,11 @@ mod tests {
             let failure = refused(&format!("strake {word} x")).unwrap_or_else(|| panic!("{word}"));
             assert!(failure.message.starts_with(&format!("strake {word}: ")));
         }
-        for line in ["strake build --no-cahce .", "strake biuld", "strake build ."] {
+        for word in DIMG_COMMANDS.iter().flat_map(|(words, ..)| *words) {
+            let failure = refused(&format!("strake dimg {word} x")).unwrap_or_else(|| panic!("{word}"));
+            assert!(failure.message.starts_with(&format!("strake dimg {word}: ")));
+        }
+        for line in ["strake dimg biuld", "strake build --no-cahce .", "strake biuld", "strake build ."] {
             assert_eq!(refused(line), None, "{line}");
         }
     }

@@ -27,23 +27,23 @@ pub(super) fn man(directory: &Path) -> Result<u8, Failure> {
     std::fs::create_dir_all(directory).map_err(|error| Failure::file("make directory", directory, &error))?;
     let mut command = Cli::command();
     command.build();
-    let pages = std::iter::once(&command).chain(command.get_subcommands().filter(|page| !page.is_hide_set()));
-    for page in pages.collect::<Vec<_>>() {
-        let name = match page.get_name() {
-            "strake" => "strake".to_owned(),
-            name => format!("strake-{name}"),
-        };
-        let path = directory.join(format!("{name}.1"));
-        let mut text = Vec::new();
-        // Without a leak the page's name cannot be changed; there are twenty of them, and then the program ends.
-        let page = page.clone().name(String::leak(name) as &str).version(env!("CARGO_PKG_VERSION"));
-        clap_mangen::Man::new(page)
-            .render(&mut text)
-            .and_then(|()| std::fs::write(&path, &text))
-            .map_err(|error| Failure::file("write", &path, &error))?;
-        output::line(&path.display().to_string())?;
-    }
+    pages(&command, "strake", directory)?;
     Ok(0)
+}
+
+/// The page of a command, then those of the commands below it.
+fn pages(command: &clap::Command, name: &str, directory: &Path) -> Result<(), Failure> {
+    let path = directory.join(format!("{name}.1"));
+    let mut text = Vec::new();
+    // Without a leak the page's name cannot be changed; there are thirty of them, and then the program ends.
+    let page = command.clone().name(String::leak(name.to_owned()) as &str).version(env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(page)
+        .render(&mut text)
+        .and_then(|()| std::fs::write(&path, &text))
+        .map_err(|error| Failure::file("write", &path, &error))?;
+    output::line(&path.display().to_string())?;
+    let mut below = command.get_subcommands().filter(|below| !below.is_hide_set());
+    below.try_for_each(|below| pages(below, &format!("{name}-{}", below.get_name()), directory))
 }
 
 #[cfg(test)]
@@ -54,6 +54,8 @@ mod tests {
         super::man(dir.path()).unwrap();
         let page = std::fs::read_to_string(dir.path().join("strake-build.1")).unwrap();
         assert!(page.contains("Dockerfile") && page.contains("secret"));
-        assert!(dir.path().join("strake.1").exists());
+        for page in ["strake", "strake-dimg", "strake-dimg-build", "strake-stage-image"] {
+            assert!(dir.path().join(format!("{page}.1")).exists(), "{page}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod build;
+mod dimg;
 mod docs;
 mod doctor;
 mod images;
@@ -27,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Version => output::line(concat!("strake ", env!("CARGO_PKG_VERSION"))).map(|()| 0),
         Command::Completion(args) => docs::completion(args.shell),
         Command::Man(args) => docs::man(&args.directory),
+        Command::Slug(args) => dimg::slug_of(&args),
         command => {
             let settings = Settings::load(&cli.global, Outside::of_process())?;
             crate::report::set_colour(settings.colour);
@@ -63,8 +65,11 @@ fn with_settings(command: Command, settings: Settings) -> Result<u8, Failure> {
         Command::Save(args) => archive::save(&args, settings),
         Command::Du(args) => prune::usage(&args, settings),
         Command::Prune(args) => prune::prune(&args, settings),
+        Command::Dimg(args) => dimg::dimg(args, settings),
+        Command::List(args) => dimg::list(&args, &settings),
+        Command::Stage(args) => dimg::stage(&args, settings),
         Command::Doctor => doctor::doctor(&settings),
-        Command::Completion(_) | Command::Man(_) | Command::Version => Ok(0),
+        Command::Completion(_) | Command::Man(_) | Command::Slug(_) | Command::Version => Ok(0),
     }
 }
 

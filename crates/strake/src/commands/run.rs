@@ -28,7 +28,11 @@ pub(super) fn run(args: &RunArgs, settings: Settings) -> Result<u8, Failure> {
     in_session(settings, options, |session| run_in(session, args))
 }
 
-fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
+/// The same with what is open already.
+///
+/// # Errors
+/// When there is no such image, or the container cannot be started.
+pub(super) fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
     let Some((name, command)) = args.image_and_command.split_first() else {
         return Err(Failure::input("no image is named"));
     };

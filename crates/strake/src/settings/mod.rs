@@ -7,6 +7,7 @@ mod credentials;
 mod file;
 mod outside;
 mod registries;
+mod zone;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -177,6 +178,33 @@ impl Settings {
     /// A variable of the environment, for `--build-arg NAME`, `--env NAME` and `--secret env=NAME`.
     pub(crate) fn variable(&self, name: &str) -> Option<&std::ffi::OsStr> {
         self.outside.raw(name)
+    }
+
+    /// What git inherits.
+    pub(crate) fn environment(&self) -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
+        self.outside.variables()
+    }
+
+    /// Where the system wants temporary files.
+    pub(crate) fn temp_dir(&self) -> PathBuf {
+        self.outside.path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"))
+    }
+
+    /// The socket of the ssh agent of the user's session.
+    pub(crate) fn ssh_agent(&self) -> Option<PathBuf> {
+        self.outside.path("SSH_AUTH_SOCK")
+    }
+
+    /// The time zone that dates are shown in.
+    pub(crate) fn time_zone(&self) -> jiff::tz::TimeZone {
+        zone::local(&self.outside)
+    }
+
+    /// Whether this runs in a CI system whose logs show colours.
+    pub(crate) fn is_ci(&self) -> bool {
+        ["GITLAB_CI", "TRAVIS"]
+            .into_iter()
+            .any(|name| self.outside.raw(name).is_some_and(|value| !value.is_empty()))
     }
 
     /// The certificates that containers are to trust. `flag` wins over the settings.

@@ -10,7 +10,7 @@ use super::TEXT_MAX;
 use crate::failure::{Failure, reason};
 
 /// The names that are looked for, in this order: docker's two, then podman's.
-const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+pub(super) const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
 /// A Dockerfile that was found.
 #[derive(Debug)]

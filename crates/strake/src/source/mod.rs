@@ -122,6 +122,11 @@ fn empty(dockerfile: Vec<u8>, unpacked: TempDir) -> Inputs {
     }
 }
 
+/// The name of the Dockerfile in a directory, if there is one.
+pub(crate) fn dockerfile_name(dir: &Path) -> Option<&'static str> {
+    dockerfile::NAMES.into_iter().find(|name| dir.join(name).is_file())
+}
+
 fn existing_directory(path: &Path) -> Result<PathBuf, Failure> {
     let root = path.canonicalize().map_err(|error| {
         let failure = Failure::file("open context", path, &error);

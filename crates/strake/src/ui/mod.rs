@@ -1,5 +1,6 @@
 //! Shows what happens. Driven by [`Event`]s only; results go to standard output, all of this to standard error.
 
+pub(crate) mod conveyor;
 mod json;
 mod model;
 mod plain;

@@ -4,6 +4,10 @@
 
 mod builds;
 mod cache;
+mod dimg_commands;
+mod dimg_files;
+mod dimg_plan;
+mod dimg_scene;
 mod explain;
 mod failures;
 mod images;

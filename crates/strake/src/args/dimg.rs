@@ -1,0 +1,275 @@
+//! `strake dimg …`: the commands on stage files.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use strake_frontend::stagefile::StageKind;
+
+use super::ProgressMode;
+
+/// `strake dimg`.
+#[derive(Debug, Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "The stage file is strake.yaml, strake.yml, dappfile.yml or dappfile.yaml in the project's directory.
+The word `dimg` can be left out wherever that is clear: strake list, strake slug, strake stage image, and
+strake build where there is no Dockerfile.
+
+Examples:
+  strake dimg build                  all images of the stage file here
+  strake dimg build --dry-run 'web-*'"
+)]
+pub(crate) struct DimgArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: DimgCommand,
+}
+
+/// What to do with a stage file.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DimgCommand {
+    /// Assemble the stages of images that are not cached
+    Build(Box<DimgBuildArgs>),
+    /// List the names of the images
+    List(DimgListArgs),
+    /// Run a command in a container of an image
+    Run(DimgRunArgs),
+    /// Tell the names of stages
+    Stage(StageArgs),
+    /// Turn any text into a name that fits everywhere
+    Slug(SlugArgs),
+}
+
+/// Where the project is, and how rows are shown.
+#[derive(Debug, Default, Clone, Args)]
+#[command(next_help_heading = "Project")]
+pub(crate) struct ProjectArgs {
+    /// Directory of the project [default: the working directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Name of the project; part of the names of all its images, so another name means building everything again
+    /// [default: the end of the origin's URL, or the directory's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Directory for clones of other repositories and for `build_dir` mounts, kept between builds
+    /// [default: builds/NAME in the local store]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) build_dir: Option<PathBuf>,
+    /// Temporary directories begin with this [default: the system's place for them]
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) tmp_dir_prefix: Option<PathBuf>,
+    /// Private key for git over ssh and in assembly containers (repeatable); then no other key exists
+    #[arg(long = "ssh-key", value_name = "SSH_KEY")]
+    pub(crate) ssh_keys: Vec<PathBuf>,
+    /// Take part of what is not committed yet; its stages are kept apart from others
+    #[arg(long)]
+    pub(crate) dev: bool,
+}
+
+/// How rows are shown.
+#[derive(Debug, Default, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct RowArgs {
+    /// Only errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more: what is asked of git, instructions of stages
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// Put the time in front of each line
+    #[arg(long)]
+    pub(crate) time: bool,
+    /// Colours: on a terminal and in known CI systems, or as said here
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    pub(crate) color: ColorMode,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ColorMode {
+    /// On a terminal and in known CI systems.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// `strake dimg build`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  strake dimg build                       all images of the stage file
+  strake dimg build backend 'web-*'       some of them
+  strake dimg build --dry-run             which stages would be assembled
+  strake dimg build --name other          as another project: nothing of this one is reused
+  strake dimg build --introspect-error    a shell where a command failed")]
+pub(crate) struct DimgBuildArgs {
+    /// Names or shell patterns of images [default: all]
+    #[arg(value_name = "DIMG")]
+    pub(crate) dimgs: Vec<String>,
+    /// Only show what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Seconds to wait for another process that assembles a stage
+    #[arg(long, value_name = "TIMEOUT", default_value_t = 86_400)]
+    pub(crate) lock_timeout: u64,
+    /// Where to open a shell.
+    #[command(flatten)]
+    pub(crate) introspect: IntrospectArgs,
+    /// Where the project is.
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// How rows are shown.
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+    /// How the progress of a stage is shown [default: auto]
+    #[arg(long, value_enum, value_name = "MODE", help_heading = "Output")]
+    pub(crate) progress: Option<ProgressMode>,
+    /// Accepted for dapp's sake: a stage is always kept as soon as it is finished
+    #[arg(long, hide = true)]
+    pub(crate) force_save_cache: bool,
+}
+
+/// Where to open a shell while images are assembled.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Introspection")]
+pub(crate) struct IntrospectArgs {
+    /// Open a shell after this stage of an image
+    #[arg(long, value_name = "STAGE", value_parser = dimg_stage)]
+    pub(crate) introspect_stage: Option<StageKind>,
+    /// Open a shell before this stage of an image
+    #[arg(long, value_name = "STAGE", value_parser = dimg_stage)]
+    pub(crate) introspect_before: Option<StageKind>,
+    /// Open a shell after this stage of an artifact
+    #[arg(long, value_name = "STAGE", value_parser = artifact_stage)]
+    pub(crate) introspect_artifact_stage: Option<StageKind>,
+    /// Open a shell before this stage of an artifact
+    #[arg(long, value_name = "STAGE", value_parser = artifact_stage)]
+    pub(crate) introspect_artifact_before: Option<StageKind>,
+    /// When a stage fails, open a shell as it was before its first instruction
+    #[arg(long)]
+    pub(crate) introspect_before_error: bool,
+    /// When a stage fails, open a shell as it was after the instruction that failed
+    #[arg(long)]
+    pub(crate) introspect_error: bool,
+}
+
+/// `strake dimg list`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  strake dimg list
+  strake dimg list 'web-*'
+
+The image without a name is shown as `~`.")]
+pub(crate) struct DimgListArgs {
+    /// Names or shell patterns of images [default: all]
+    #[arg(value_name = "DIMG")]
+    pub(crate) dimgs: Vec<String>,
+    /// Where the project is.
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+}
+
+/// `strake dimg run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  strake dimg run                              a shell in the image without a name
+  strake dimg run web -p -- ls /app            options of `strake run`, then the command
+  strake dimg run --stage install web
+  strake dimg run --dry-run web                the command behind it
+
+Without options of `strake run` the container gets this terminal (-ti --rm) and runs /bin/bash.")]
+pub(crate) struct DimgRunArgs {
+    /// Stage to run [default: the last]
+    #[arg(long, value_name = "STAGE", value_parser = dimg_stage)]
+    pub(crate) stage: Option<StageKind>,
+    /// Only show the command
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Where the project is.
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// Name of the image, then options of `strake run`
+    #[arg(value_name = "DIMG] [OPTIONS", allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
+    /// Command instead of /bin/bash
+    #[arg(value_name = "COMMAND", last = true)]
+    pub(crate) command: Vec<String>,
+}
+
+/// `strake dimg stage`.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+pub(crate) struct StageArgs {
+    /// What to tell.
+    #[command(subcommand)]
+    pub(crate) command: StageCommand,
+}
+
+/// What to tell of stages.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StageCommand {
+    /// Print the name that the image of a stage has in the local store
+    Image(StageImageArgs),
+}
+
+/// `strake dimg stage image`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  strake dimg stage image
+  strake dimg stage image --stage install backend")]
+pub(crate) struct StageImageArgs {
+    /// Stage [default: the last]
+    #[arg(long, value_name = "STAGE", value_parser = dimg_stage)]
+    pub(crate) stage: Option<StageKind>,
+    /// Name of the image; needed where there are several
+    #[arg(value_name = "DIMG")]
+    pub(crate) dimg: Option<String>,
+    /// Where the project is.
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+}
+
+/// `strake slug`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  strake slug feature/using_cache      prints feature-using-cache-81644ed0")]
+pub(crate) struct SlugArgs {
+    /// Any text
+    #[arg(value_name = "STRING")]
+    pub(crate) text: String,
+}
+
+fn dimg_stage(text: &str) -> Result<StageKind, String> {
+    one_of(&StageKind::DIMG, text)
+}
+
+fn artifact_stage(text: &str) -> Result<StageKind, String> {
+    one_of(&StageKind::ARTIFACT, text)
+}
+
+fn one_of(kinds: &[StageKind], text: &str) -> Result<StageKind, String> {
+    kinds.iter().copied().find(|kind| kind.id() == text).ok_or_else(|| {
+        let ids: Vec<_> = kinds.iter().map(|kind| kind.id()).collect();
+        let near = super::nearest(text, ids.iter().copied());
+        let meant = near.map(|id| format!("did you mean `{id}`? ")).unwrap_or_default();
+        format!("there is no such stage; {meant}want one of {}", ids.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_those_of_their_conveyor() {
+        assert_eq!(dimg_stage("g_a_latest_patch"), Ok(StageKind::GitLatestPatch));
+        assert_eq!(artifact_stage("build_artifact"), Ok(StageKind::BuildArtifact));
+        assert!(dimg_stage("build_artifact").unwrap_err().contains("docker_instructions"));
+        assert!(artifact_stage("docker_instructions").is_err());
+        assert!(dimg_stage("instal").unwrap_err().contains("did you mean `install`?"));
+    }
+}

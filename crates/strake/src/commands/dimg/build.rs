@@ -1,0 +1,177 @@
+//! `strake dimg build`.
+
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Instant;
+
+use strake_engine::Cancellation;
+use strake_frontend::stagefile::plan::{Action, Mode, Plan, Start};
+use strake_frontend::stagefile::{ImageId, Rules};
+
+use super::assemble::{self, Work};
+use super::printer::Printer;
+use super::shown::Shown;
+use crate::args::{DimgBuildArgs, IntrospectArgs};
+use crate::commands::{in_session, ui};
+use crate::failure::Failure;
+use crate::project::{PlanRequest, Planner, Project, Reach, select};
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::ui::conveyor::ConveyorRows;
+
+/// `strake dimg build`.
+pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Failure> {
+    let started = Instant::now();
+    check_terminal(&args.introspect)?;
+    let printer = Printer::new(&args.rows, &settings);
+    // Where there is no store yet, a dry run makes none.
+    if args.dry_run && !args.project.dev && has_no_store(&settings.root) {
+        let result = dry_run(args, &settings, None, &printer);
+        printer.running_time(started.elapsed())?;
+        return result;
+    }
+    let options = ui(&settings, "Building", args.progress, args.rows.quiet);
+    in_session(settings, options, |session| {
+        let result = match args.dry_run {
+            true => dry_run(args, &session.settings, Some(session), &printer),
+            false => build_in(args, session, &printer),
+        };
+        session.ui.finish();
+        printer.running_time(started.elapsed())?;
+        result
+    })
+}
+
+fn has_no_store(root: &Path) -> bool {
+    std::fs::read_dir(root).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// A shell that nobody can type into would wait for ever.
+fn check_terminal(asked: &IntrospectArgs) -> Result<(), Failure> {
+    let has_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if *asked == IntrospectArgs::default() || has_terminal {
+        return Ok(());
+    }
+    Err(Failure::input("introspection opens a shell, and there is no terminal")
+        .hint("leave the --introspect options out, or start strake on a terminal"))
+}
+
+fn mode(args: &DimgBuildArgs) -> Mode {
+    if args.project.dev { Mode::Developer } else { Mode::Committed }
+}
+
+fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Result<u8, Failure> {
+    let project = Project::open(&args.project, &session.settings, &session.cancellation)?;
+    let images = select(&project.file, &args.dimgs)?;
+    let mut planner = Planner::new(
+        &project,
+        PlanRequest {
+            session: Some(session),
+            platform: session.settings.platform.clone(),
+            mode: mode(args),
+            reach: Reach::Network,
+        },
+    );
+    for image in images {
+        let plan = planner.plan(image)?;
+        if plan.conveyor().to_assemble().is_empty() {
+            show(&project, &planner, printer, &plan, &mut BTreeSet::new())?;
+            continue;
+        }
+        assemble::assemble(&Work {
+            session,
+            project: &project,
+            plan: &plan,
+            repositories: planner.repositories(),
+            mode: mode(args),
+            introspect: &args.introspect,
+            lock_timeout: std::time::Duration::from_secs(args.lock_timeout),
+            printer,
+        })?;
+    }
+    Ok(0)
+}
+
+fn dry_run(
+    args: &DimgBuildArgs,
+    settings: &Settings,
+    session: Option<&Session>,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    let cancellation = session.map_or_else(Cancellation::new, |session| session.cancellation.clone());
+    let project = Project::open(&args.project, settings, &cancellation)?;
+    let images = select(&project.file, &args.dimgs)?;
+    let platform = settings.platform.clone();
+    let mut planner =
+        Planner::new(&project, PlanRequest { session, platform, mode: mode(args), reach: Reach::Local });
+    let mut shown = BTreeSet::new();
+    for image in images {
+        let plan = planner.plan(image)?;
+        show(&project, &planner, printer, &plan, &mut shown)?;
+    }
+    Ok(0)
+}
+
+/// Prints the rows of an image, and in front of the stages that need them those of other images that would be assembled.
+fn show(
+    project: &Project,
+    planner: &Planner<'_>,
+    printer: &Printer,
+    plan: &Plan,
+    seen: &mut BTreeSet<ImageId>,
+) -> Result<(), Failure> {
+    let mut text = String::new();
+    let level = match project.file.image(plan.image).name.as_str() {
+        Some(name) => {
+            text += &printer.layout.heading(0, name);
+            1
+        }
+        None => 0,
+    };
+    let shown = Shown { project, images: planner.images(), printer };
+    rows_of(&shown, plan, plan.image, level, seen, &mut text);
+    printer.print(&text)
+}
+
+/// Images that need one another are no cycle, so this ends; each is told of once.
+fn rows_of(
+    shown: &Shown<'_>,
+    plan: &Plan,
+    image: ImageId,
+    level: usize,
+    seen: &mut BTreeSet<ImageId>,
+    text: &mut String,
+) {
+    seen.insert(image);
+    let rules = &shown.project.file.image(image).rules;
+    let conveyor = &plan.conveyors[&image];
+    let mut rows = ConveyorRows::new(shown.printer.layout, level);
+    for (index, row) in shown.rows(rules, conveyor).iter().enumerate() {
+        let (heading, own) = rows.enter(row.group);
+        text.push_str(&heading);
+        if conveyor.to_assemble().contains(&index) {
+            for (what, needed) in needed(rules, &conveyor.stages[index].action) {
+                if plan.conveyors[&needed].to_assemble().is_empty() || seen.contains(&needed) {
+                    continue;
+                }
+                let name = &shown.project.file.image(needed).name;
+                text.push_str(&shown.printer.layout.heading(own, &format!("{what} {name}")));
+                rows_of(shown, plan, needed, own + 1, seen, text);
+            }
+        }
+        text.push_str(&rows.stage(row));
+    }
+}
+
+/// The images that a stage needs, with what is said while they are built.
+fn needed(rules: &Rules, action: &Action) -> Vec<(&'static str, ImageId)> {
+    match action {
+        Action::From(Start::Image { image, .. }) => vec![("building from dimg", *image)],
+        Action::Import(steps) => {
+            let artifacts = steps.iter().map(|step| rules.imports[step.import].artifact);
+            artifacts.map(|artifact| ("building artifact", artifact)).collect()
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,64 @@
+//! The commands on stage files.
+
+mod assemble;
+mod build;
+mod printer;
+mod run;
+mod shown;
+mod stage;
+
+use strake_engine::Cancellation;
+use strake_frontend::stagefile::{ImageId, StageFile, slug};
+
+use super::output;
+use crate::args::{DimgArgs, DimgCommand, DimgListArgs, SlugArgs, StageArgs, StageCommand};
+use crate::failure::Failure;
+use crate::project::{Project, select};
+use crate::settings::Settings;
+
+/// `strake dimg …`.
+pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
+    match args.command {
+        DimgCommand::Build(args) => build::build(&args, settings),
+        DimgCommand::List(args) => list(&args, &settings),
+        DimgCommand::Run(args) => run::run(&args, settings),
+        DimgCommand::Stage(args) => stage(&args, settings),
+        DimgCommand::Slug(args) => self::slug_of(&args),
+    }
+}
+
+/// `strake dimg list`. Needs no store.
+pub(super) fn list(args: &DimgListArgs, settings: &Settings) -> Result<u8, Failure> {
+    let project = Project::open(&args.project, settings, &Cancellation::new())?;
+    for id in select(&project.file, &args.dimgs)? {
+        output::line(&project.file.image(id).name.to_string())?;
+    }
+    Ok(0)
+}
+
+/// `strake dimg stage …`.
+pub(super) fn stage(args: &StageArgs, settings: Settings) -> Result<u8, Failure> {
+    match &args.command {
+        StageCommand::Image(args) => stage::image(args, settings),
+    }
+}
+
+/// `strake slug`.
+pub(super) fn slug_of(args: &SlugArgs) -> Result<u8, Failure> {
+    output::line(&slug(&args.text))?;
+    Ok(0)
+}
+
+/// The one image that is meant.
+fn select_one(file: &StageFile, name: Option<&str>) -> Result<ImageId, Failure> {
+    let patterns: Vec<String> = name.map(str::to_owned).into_iter().collect();
+    match select(file, &patterns)?.as_slice() {
+        [one] => Ok(*one),
+        several => {
+            let names: Vec<_> = several.iter().map(|id| file.image(*id).name.to_string()).collect();
+            let which = name.map_or("the stage file has", |_| "the pattern means");
+            Err(Failure::input(format!("{which} several dimgs"))
+                .hint(format!("name one of {}", names.join(", "))))
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Rows, on standard output.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::args::{ColorMode, RowArgs};
+use crate::commands::output;
+use crate::failure::Failure;
+use crate::report;
+use crate::settings::Settings;
+use crate::ui::conveyor::{self, Layout, WIDTH};
+
+/// Prints rows as the options say.
+#[derive(Debug)]
+pub(super) struct Printer {
+    /// How lines are laid out.
+    pub(super) layout: Layout,
+    /// The zone that dates are shown in.
+    pub(super) zone: TimeZone,
+    /// Whether more is said.
+    pub(super) verbose: bool,
+    quiet: bool,
+    stamps: bool,
+}
+
+impl Printer {
+    /// Looks at the terminal once.
+    pub(super) fn new(args: &RowArgs, settings: &Settings) -> Self {
+        let stdout = std::io::stdout();
+        let colour = match args.color {
+            ColorMode::On => true,
+            ColorMode::Off => false,
+            ColorMode::Auto => settings.colour && (stdout.is_terminal() || settings.is_ci()),
+        };
+        if args.color == ColorMode::Off {
+            report::set_colour(false);
+        }
+        let width = match rustix::termios::tcgetwinsize(&stdout) {
+            Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+            _ => WIDTH,
+        };
+        let RowArgs { quiet, verbose, time, .. } = *args;
+        Self { layout: Layout { width, colour }, zone: settings.time_zone(), verbose, quiet, stamps: time }
+    }
+
+    /// Prints whole lines.
+    ///
+    /// # Errors
+    /// When standard output cannot be written, except that nobody reads it.
+    pub(super) fn print(&self, text: &str) -> Result<(), Failure> {
+        if self.quiet || text.is_empty() {
+            return Ok(());
+        }
+        if !self.stamps {
+            return output::write(text);
+        }
+        let now = Timestamp::now().to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        output::write(&text.lines().map(|line| format!("{now} {line}\n")).collect::<String>())
+    }
+
+    /// Says how long the command took.
+    ///
+    /// # Errors
+    /// As [`Self::print`].
+    pub(super) fn running_time(&self, span: Duration) -> Result<(), Failure> {
+        self.print(&conveyor::running_time(span))
+    }
+
+    /// A moment, in seconds since 1970, as rows show it.
+    pub(super) fn date(&self, seconds: i64) -> Option<String> {
+        let moment = Timestamp::from_second(seconds).ok()?.to_zoned(self.zone.clone());
+        Some(moment.strftime("%Y-%m-%d %H:%M:%S %z").to_string())
+    }
+}

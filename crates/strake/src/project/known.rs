@@ -1,0 +1,82 @@
+//! What the local store knows of the image of a stage.
+
+use std::collections::BTreeMap;
+
+use strake_engine::Environment;
+use strake_engine::image::{self, HistoryRow, ImageError};
+use strake_frontend::stagefile::plan::{KnownStage, Presence};
+use strake_oci::ImageConfig;
+
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// The largest image configuration that is read, in bytes.
+const CONFIG_MAX: u64 = 8 << 20;
+
+/// The image of a stage in the local store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StageImage {
+    /// When it was made, and how large it is.
+    pub(crate) made: Made,
+    /// The same of the image below, which need not be in the store: its layers and its history are part of this one's.
+    pub(crate) below: Option<Made>,
+    labels: BTreeMap<String, String>,
+}
+
+/// When an image was made, and how large it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// In seconds since 1970.
+    pub(crate) created: Option<i64>,
+    /// All its layers, in bytes.
+    pub(crate) size: Option<u64>,
+}
+
+impl StageImage {
+    /// Looks for the image of this name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) fn find(session: &Session, name: &str) -> Result<Option<Self>, Failure> {
+        session.with(|env: &Environment<'_>| {
+            let id = match image::find(env, name) {
+                Ok(found) => found.id,
+                Err(ImageError::NotFound { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let bytes = env.store.blobs().read_verified(&id.0, CONFIG_MAX)?;
+            let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|error| {
+                Failure::environment(format!("read the configuration of image {name}: {error}"))
+            })?;
+            let rows = image::history(env, name)?;
+            let made = made(&rows);
+            Ok(Some(Self {
+                made: Made { created: seconds(config.created.as_deref()), ..made },
+                below: (rows.len() > 1).then(|| self::made(&rows[1..])),
+                labels: config.config.labels,
+            }))
+        })
+    }
+
+    /// As plans take it.
+    pub(super) fn known(&self) -> KnownStage {
+        KnownStage {
+            presence: Presence::Usable,
+            labels: self.labels.clone(),
+            created: self.made.created,
+            size: self.made.size,
+        }
+    }
+}
+
+/// Of the image whose history this is, newest first.
+fn made(rows: &[HistoryRow]) -> Made {
+    Made {
+        created: seconds(rows.first().and_then(|row| row.created.as_deref())),
+        size: rows.iter().map(|row| row.size).sum(),
+    }
+}
+
+fn seconds(time: Option<&str>) -> Option<i64> {
+    time?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+}
