@@ -1,5 +1,6 @@
 //! What happens during a build, for whoever shows it. Events are data; `tracing` is for developers.
 
+use crate::clock::{host_name, now};
 use std::time::Duration;
 
 use strake_graph::{Span, StepId};
@@ -103,6 +104,14 @@ pub struct Holder {
     pub since: u64,
     /// What it is building, for people.
     pub what: String,
+}
+
+impl Holder {
+    /// This process, from now on.
+    pub fn of_this_process(what: &str) -> Self {
+        let (pid, host, since) = (std::process::id(), host_name(), now());
+        Self { pid, host, since, what: what.to_owned() }
+    }
 }
 
 /// Why a step was or was not cached.

@@ -11,7 +11,7 @@ mod event;
 pub mod export;
 pub mod files;
 pub mod image;
-mod lock;
+pub mod lock;
 mod request;
 mod schedule;
 mod signature;

@@ -4,6 +4,7 @@
 //! `project` (a stage file and what it asks of git), `commands` (what is done), `ui` (what is seen meanwhile), `report` and `failure` (how it ends).
 
 mod args;
+mod assembly;
 mod commands;
 mod failure;
 mod project;

@@ -244,7 +244,7 @@ fn tail(bytes: &[u8]) -> Vec<String> {
 }
 
 /// The lines around a span, with `>>>` in front of those it covers.
-fn excerpt(source: &Source, span: Span) -> String {
+pub(crate) fn excerpt(source: &Source, span: Span) -> String {
     let index = LineIndex::new(&source.text);
     let first = index.line(span.start.min(source.text.len()));
     let last = index.line(span.end.saturating_sub(1).clamp(span.start, source.text.len().max(span.start)));

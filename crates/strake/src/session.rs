@@ -70,12 +70,20 @@ impl Session {
 
     /// Does something with the engine's environment.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&Environment<'_>) -> T) -> T {
-        let events = |event: Event| self.ui.event(&event);
+        self.with_events(&|event: Event| self.ui.event(&event), work)
+    }
+
+    /// The same, with somebody else who hears what happens.
+    pub(crate) fn with_events<T>(
+        &self,
+        events: &strake_engine::Events<'_>,
+        work: impl FnOnce(&Environment<'_>) -> T,
+    ) -> T {
         work(&Environment {
             store: &self.store,
             registry: &self.registry,
             executor: self.executor.as_ref(),
-            events: &events,
+            events,
             cancellation: &self.cancellation,
             private_network: &self.private_network,
         })

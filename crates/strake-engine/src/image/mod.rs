@@ -34,7 +34,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strake_oci::{ImageId, Platform, Reference};
+use strake_oci::{ImageConfig, ImageId, Platform, Reference};
 use strake_store::LayerId;
 
 use crate::request::{Environment, StageOutput};
@@ -175,6 +175,14 @@ pub fn list(env: &Environment<'_>) -> Result<Vec<ImageSummary>, ImageError> {
 /// When there is no such image.
 pub fn inspect(env: &Environment<'_>, text: &str) -> Result<serde_json::Value, ImageError> {
     names::inspect(env, text)
+}
+
+/// The configuration of an image.
+///
+/// # Errors
+/// When there is no such image.
+pub fn config(env: &Environment<'_>, id: ImageId) -> Result<ImageConfig, ImageError> {
+    Ok(record::config(env.store, id)?.0)
 }
 
 /// What made each layer, newest first.

@@ -30,19 +30,19 @@ pub struct LockError {
 
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub struct Lease {
     _file: File,
 }
 
 /// The lock files of one store.
 #[derive(Debug, Clone)]
-pub(crate) struct FileLocks {
+pub struct FileLocks {
     directory: PathBuf,
 }
 
 /// How a lock is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hold {
+pub enum Hold {
     /// Nobody else has it meanwhile.
     Alone,
     /// Together with others who share it. Who waits to have it alone reads of the last who came.
@@ -51,24 +51,32 @@ pub(crate) enum Hold {
 
 /// What one attempt gave.
 #[derive(Debug)]
-pub(crate) enum Attempt {
+pub enum Attempt {
+    /// The lock, until the lease is dropped.
     Held(Lease),
+    /// Somebody has it; who, unless he has only just taken it.
     Busy(Option<Holder>),
 }
 
 /// Somebody who waits until a lock is free.
-pub(crate) struct Waiter<'a> {
+pub struct Waiter<'a> {
     /// What others will read while they wait.
-    pub(crate) me: &'a Holder,
+    pub me: &'a Holder,
     /// Hears that there is a wait, and for whom.
-    pub(crate) hears: &'a mut dyn FnMut(Waiting),
+    pub hears: &'a mut dyn FnMut(Waiting),
     /// Whether there is no point in waiting any more.
-    pub(crate) gives_up: &'a dyn Fn() -> bool,
+    pub gives_up: &'a dyn Fn() -> bool,
+}
+
+impl std::fmt::Debug for Waiter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiter").field("me", self.me).finish_non_exhaustive()
+    }
 }
 
 /// What a waiter hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Waiting {
+pub enum Waiting {
     /// The lock is not free. Comes first, and once.
     Begun,
     /// Another process has it; comes again when that changes. Of this process nothing is said: what it does is seen
@@ -86,17 +94,16 @@ impl FileLocks {
         Duration::from_millis(50),
     ];
 
-    pub(crate) fn new(directory: PathBuf) -> Self {
+    /// The locks in a directory.
+    pub fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
 
     /// Takes the lock, however long that takes; nothing when the waiter gave up.
-    pub(crate) fn acquire(
-        &self,
-        name: &str,
-        hold: Hold,
-        waiter: Waiter<'_>,
-    ) -> Result<Option<Lease>, LockError> {
+    ///
+    /// # Errors
+    /// When the lock's file cannot be made or locked.
+    pub fn acquire(&self, name: &str, hold: Hold, waiter: Waiter<'_>) -> Result<Option<Lease>, LockError> {
         let mut told = None;
         for attempt in 0.. {
             let holder = match self.try_acquire(name, hold, waiter.me)? {
@@ -122,7 +129,10 @@ impl FileLocks {
     }
 
     /// Takes the lock if it is free. `me` is what others will read while they wait.
-    pub(crate) fn try_acquire(&self, name: &str, hold: Hold, me: &Holder) -> Result<Attempt, LockError> {
+    ///
+    /// # Errors
+    /// When the lock's file cannot be made or locked.
+    pub fn try_acquire(&self, name: &str, hold: Hold, me: &Holder) -> Result<Attempt, LockError> {
         match hold {
             Hold::Alone => self.attempt(name, me, File::try_lock),
             Hold::Shared => self.attempt(name, me, File::try_lock_shared),

@@ -203,7 +203,7 @@ impl Lowering<'_, '_> {
         self.graph.push_step(Step {
             op,
             platform: self.input.platform.clone(),
-            span: self.input.file.image(self.input.image).rules.span,
+            span: self.span(),
             label,
             stage: self.input.name.to_owned(),
             position: named.as_ref().map(|_| (1, 1)),
@@ -211,6 +211,30 @@ impl Lowering<'_, '_> {
             no_cache: named.is_some(),
             named,
         })
+    }
+
+    /// What of the file tells of the stage.
+    fn span(&self) -> Span {
+        let rules = &self.input.file.image(self.input.image).rules;
+        let stage = &self.input.conveyor.stages[self.input.stage];
+        let spans: Vec<Span> = match &stage.action {
+            Action::Instruct(user_stage, range) => match rules.assembly.instructions.get(user_stage) {
+                Some(Instructions::Shell(commands)) => {
+                    commands[range.clone()].iter().map(|command| command.span).collect()
+                }
+                Some(Instructions::Ansible(tasks)) => {
+                    tasks[range.clone()].iter().map(|task| task.span).collect()
+                }
+                None => Vec::new(),
+            },
+            Action::Import(steps) => steps.iter().map(|step| rules.imports[step.import].span).collect(),
+            Action::Archive(_) | Action::Patch(_) => {
+                let mapping = |mapping: &super::plan::Mapping| rules.git[mapping.index].span;
+                self.input.conveyor.mappings.iter().map(mapping).collect()
+            }
+            Action::From(_) | Action::Configure => Vec::new(),
+        };
+        spans.into_iter().reduce(Span::to).unwrap_or(Span::new(rules.span.start, rules.span.start))
     }
 
     /// What is done, unless nothing has to be done but to write the configuration.

@@ -33,11 +33,11 @@ pub(crate) struct Made {
 }
 
 impl StageImage {
-    /// Looks for the image of this name.
+    /// Looks for the image of this name or id.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(super) fn find(session: &Session, name: &str) -> Result<Option<Self>, Failure> {
+    pub(crate) fn find(session: &Session, name: &str) -> Result<Option<Self>, Failure> {
         session.with(|env: &Environment<'_>| {
             let id = match image::find(env, name) {
                 Ok(found) => found.id,

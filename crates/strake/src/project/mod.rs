@@ -27,6 +27,7 @@ use strake_engine::Cancellation;
 use strake_frontend::Diagnostic;
 use strake_frontend::stagefile::{self, StageFile, project_name};
 use strake_git::{GitError, GitProgram, Repository, SshAccess, SubmoduleClones};
+use strake_oci::Reference;
 use strake_store::RootDir;
 
 use crate::args::ProjectArgs;
@@ -54,7 +55,6 @@ pub(crate) struct Project {
     /// What its stage file says.
     pub(crate) file: StageFile,
     /// The rendered stage file, as it was written beside it; spans of `file` count in it.
-    #[expect(dead_code, reason = "failures of stages show places in it, and no stage is assembled yet")]
     pub(crate) text: Source,
     /// Where clones and `build_dir` mounts are kept.
     pub(crate) build_dir: PathBuf,
@@ -118,6 +118,18 @@ impl Project {
     /// The name that the image of a stage has in the local store.
     pub(crate) fn stage_name(&self, signature: &str) -> String {
         format!("dimgstage-{}:{signature}", self.name)
+    }
+
+    /// The same as a reference.
+    ///
+    /// # Errors
+    /// When the project's name is too long for one.
+    pub(crate) fn stage_reference(&self, signature: &str) -> Result<Reference, Failure> {
+        let name = self.stage_name(signature);
+        name.parse().map_err(|error| {
+            Failure::input(format!("{name} is no name for an image: {error}"))
+                .hint("choose another project name with --name")
+        })
     }
 
     /// The failure for something that is wrong with the stage file, told in its words.

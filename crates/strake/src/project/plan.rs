@@ -96,6 +96,24 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// Forgets what the store knew of stages, because that has changed.
+    pub(crate) fn forget_stages(&mut self) {
+        self.facts.stages.clear();
+        self.images.clear();
+    }
+
+    /// Whether the image of a stage is there now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn is_there(&self, signature: &str) -> Result<bool, Failure> {
+        let name = self.project.stage_name(signature);
+        match self.session {
+            Some(session) => Ok(StageImage::find(session, &name)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
     /// What the store knows of stages that were asked for, by signature.
     pub(crate) fn images(&self) -> &BTreeMap<String, StageImage> {
         &self.images

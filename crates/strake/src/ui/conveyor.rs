@@ -32,7 +32,6 @@ pub(crate) struct Layout {
 
 /// What became of a stage, or of other work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "no stage is assembled yet"))]
 pub(crate) enum State {
     /// It is not here and nothing needs it.
     NotPresent,
@@ -101,7 +100,6 @@ impl Layout {
     }
 
     /// A title with a state, all in one line because nothing was printed in between.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no stage is assembled yet"))]
     pub(crate) fn process(&self, level: usize, title: &str, state: State) -> String {
         self.line(level, title, " ...", state)
     }

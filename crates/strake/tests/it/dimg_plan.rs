@@ -185,14 +185,17 @@ fn what_an_image_needs_is_told_where_it_is_needed_and_once() {
 fn repositories_elsewhere_are_not_fetched_by_a_dry_run() {
     let project = Project::with("");
     let url = format!("file://{}", project.sandbox.path("p").display());
-    project.file("strake.yaml", &format!("dimg: ~\nfrom: a\ngit:\n- url: {url}\n  to: /x\n"));
+    project.sandbox.load_base(strake_testkit::Base::Busybox, "busybox").unwrap();
+    project.file("strake.yaml", &format!("dimg: ~\nfrom: busybox\ngit:\n- url: {url}\n  to: /x\n"));
     let failed = project.fails(2, &["dimg", "build", "--dry-run"]);
     assert!(
         failed.stderr.contains("was never fetched") && failed.stderr.contains("hint: build once"),
         "{failed}"
     );
     // A build asks, and remembers.
-    let first = project.fails(2, &["dimg", "build"]);
-    assert!(first.stderr.contains("would have to be assembled"), "{first}");
+    project.prints(&["dimg", "build"]);
+    let name = project.prints(&["stage", "image"]);
+    let files = project.prints(&["run", "--network", "none", name.trim(), "cat", "/x/src/main.sh"]);
+    assert_eq!(files, "echo 1\n");
     assert_eq!(project.dry_run(&[]).len(), 3);
 }

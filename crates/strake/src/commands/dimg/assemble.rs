@@ -1,46 +1,320 @@
-//! Assembling the stages of an image that are not cached.
+//! Assembling the stages of an image that are not there.
+//!
+//! Stages are assembled one after the other, each under a lock that bears its name. Whoever gets the lock looks again:
+//! another process may have assembled the stage meanwhile, and with it everything above may have become needless. So
+//! after each stage the image is planned anew with what is there now.
+//!
+//! **What is kept together.** The signature of a patch before a user stage says nothing of commits. Kept alone, it
+//! would be found again after the user stage above had failed for want of a file, and the file that was then committed
+//! would never come. So a patch and the user stage it serves get their names together, when both are done. All other
+//! stages are kept as soon as they are done, whatever becomes of the next one.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use strake_frontend::stagefile::GitSource;
-use strake_frontend::stagefile::plan::{Mode, Plan};
-use strake_git::Repository;
+use strake_engine::image::{self, PullPolicy};
+use strake_engine::lock::{FileLocks, Hold, Lease, Waiter, Waiting};
+use strake_engine::{Environment, Event, Holder};
+use strake_frontend::dockerfile::ImageFact;
+use strake_frontend::stagefile::ImageId;
+use strake_frontend::stagefile::lower::Below;
+use strake_frontend::stagefile::plan::{Action, Conveyor, Found, Mode, Plan, Stage, Start};
+use strake_oci::{Digest, Reference};
 
 use super::printer::Printer;
-use crate::args::IntrospectArgs;
-use crate::failure::Failure;
-use crate::project::Project;
+use super::shown::{self, Shown};
+use crate::assembly::{Assembler, Job};
+use crate::commands::output;
+use crate::failure::{Failure, Kind};
+use crate::project::{Planner, Project, SCHEME, StageImage};
 use crate::session::Session;
+use crate::ui::conveyor::{self, ConveyorRows, State};
 
-/// An image with stages to be assembled.
-#[expect(dead_code, reason = "what assembling stages needs is collected here before it is built")]
-pub(super) struct Work<'a> {
-    /// Store, registries, executor.
+/// What the images of one command are assembled with.
+pub(super) struct Assembly<'a, 'p> {
     pub(super) session: &'a Session,
-    /// Its file, name and directories.
     pub(super) project: &'a Project,
-    /// The image, and those that it needs.
-    pub(super) plan: &'a Plan,
-    /// The repositories of all mappings.
-    pub(super) repositories: BTreeMap<GitSource, Arc<Repository>>,
-    /// Whether what is not committed takes part.
-    pub(super) mode: Mode,
-    /// Where to open a shell.
-    pub(super) introspect: &'a IntrospectArgs,
+    pub(super) planner: &'a mut Planner<'p>,
     /// How long to wait for another process that assembles a stage.
     pub(super) lock_timeout: Duration,
-    /// Shows rows.
     pub(super) printer: &'a Printer,
+    pub(super) assembler: Assembler<'a>,
 }
 
-/// Assembles what is missing, artifacts and bases before the stages that need them.
-///
-/// # Errors
-/// When a stage cannot be assembled.
-pub(super) fn assemble(work: &Work<'_>) -> Result<(), Failure> {
-    let count = work.plan.conveyor().to_assemble().len();
-    Err(Failure::input(format!("assembling is not built yet: {count} stages would have to be assembled"))
-        .hint("--dry-run shows which"))
+/// How far the rows of an image are printed.
+struct Progress {
+    rows: ConveyorRows,
+    printed: usize,
+}
+
+impl<'a> Assembly<'a, '_> {
+    /// Assembles what is missing of an image, and of those it needs before the stages that need them.
+    ///
+    /// # Errors
+    /// When a stage cannot be assembled. What is finished stays.
+    pub(super) fn image(&mut self, image: ImageId, level: usize) -> Result<Below, Failure> {
+        let mut progress = Progress { rows: ConveyorRows::new(self.printer.layout, level), printed: 0 };
+        loop {
+            let plan = self.planner.plan(image)?;
+            let conveyor = &plan.conveyors[&image];
+            let start = conveyor.to_assemble().start;
+            self.print_to(&mut progress, image, conveyor, start)?;
+            if start == conveyor.stages.len() {
+                return self.below(conveyor, start - 1);
+            }
+            let unit = start..unit_end(conveyor, start);
+            let artifacts = self.needed(image, &plan, &unit, &mut progress)?;
+            let Some(leases) = self.lock(conveyor, &unit)? else {
+                // Somebody else has finished a stage of ours.
+                self.planner.forget_stages();
+                continue;
+            };
+            self.unit(image, conveyor, unit, &artifacts, &mut progress)?;
+            drop(leases);
+            self.planner.forget_stages();
+        }
+    }
+
+    /// The image of a stage that is there.
+    fn below(&self, conveyor: &Conveyor, stage: usize) -> Result<Below, Failure> {
+        let reference = self.project.stage_reference(&conveyor.stages[stage].signature)?;
+        self.session.with(|env: &Environment<'_>| {
+            let id = image::find(env, &reference.familiar())?.id;
+            let config = image::config(env, id)?;
+            Ok(Below { reference: reference.clone(), fact: ImageFact { id, config } })
+        })
+    }
+
+    /// What the first stage of a unit stands on.
+    fn base(&mut self, conveyor: &Conveyor, first: usize) -> Result<Below, Failure> {
+        if let Some(below) = first.checked_sub(1) {
+            return self.below(conveyor, below);
+        }
+        match &conveyor.stages[0].action {
+            Action::From(Start::Image { signature, .. }) => {
+                let reference = self.project.stage_reference(signature)?;
+                self.resolve(&reference, PullPolicy::Never)
+            }
+            Action::From(Start::Reference(name)) => {
+                let reference: Reference = name.parse().map_err(|error| {
+                    Failure::input(format!("from: {name}: {error}")).hint("write it as NAME[:TAG]")
+                })?;
+                self.session.permit(&reference)?;
+                self.resolve(&reference, PullPolicy::Missing)
+            }
+            _ => unreachable!("the first stage of every conveyor is `from`"),
+        }
+    }
+
+    fn resolve(&self, reference: &Reference, policy: PullPolicy) -> Result<Below, Failure> {
+        let platform = self.assembler.platform.clone();
+        let resolve = |env: &Environment<'_>| image::resolve(env, reference, &platform, policy);
+        let found = self.session.with_image(&reference.familiar(), Some(&platform), resolve)?;
+        let fact = ImageFact { id: found.id, config: found.config };
+        Ok(Below { reference: reference.clone(), fact })
+    }
+
+    /// Assembles the images that the stages of a unit need, and answers the artifacts among them.
+    fn needed(
+        &mut self,
+        image: ImageId,
+        plan: &Plan,
+        unit: &std::ops::Range<usize>,
+        progress: &mut Progress,
+    ) -> Result<BTreeMap<String, Below>, Failure> {
+        let mut artifacts = BTreeMap::new();
+        for stage in &plan.conveyors[&image].stages[unit.clone()] {
+            let rules = &self.project.file.image(image).rules;
+            for (what, needed) in super::build::needed(rules, &stage.action) {
+                let conveyor = &plan.conveyors[&needed];
+                let is_there = conveyor.to_assemble().is_empty();
+                if !is_there {
+                    let (heading, level) = progress.rows.enter(stage.kind.group());
+                    self.printer.print(&heading)?;
+                    let title = format!("{what} {}", self.project.file.image(needed).name);
+                    let layout = self.printer.layout;
+                    self.printer.print(&layout.row(level, &title, State::Running))?;
+                    let begun = Instant::now();
+                    let below = self.image(needed, level + 1)?;
+                    self.printer.print(&layout.row(level, &title, State::Done(begun.elapsed())))?;
+                    artifacts.insert(conveyor.signature().to_owned(), below);
+                } else if matches!(stage.action, Action::Import(_)) {
+                    let below = self.below(conveyor, conveyor.stages.len() - 1)?;
+                    artifacts.insert(conveyor.signature().to_owned(), below);
+                }
+            }
+        }
+        Ok(artifacts)
+    }
+
+    /// The locks of the stages of a unit; nothing when one of them is there by now.
+    fn lock(
+        &self,
+        conveyor: &Conveyor,
+        unit: &std::ops::Range<usize>,
+    ) -> Result<Option<Vec<Lease>>, Failure> {
+        let mut leases = Vec::new();
+        for stage in &conveyor.stages[unit.clone()] {
+            leases.push(self.lock_stage(&stage.signature)?);
+            // What was refused before is there all the same; it is what is assembled anew.
+            let was_there = !matches!(stage.found, Found::Absent);
+            if !was_there && self.planner.is_there(&stage.signature)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(leases))
+    }
+
+    fn lock_stage(&self, signature: &str) -> Result<Lease, Failure> {
+        let name = self.project.stage_name(signature);
+        let resource = format!("{}.image.{name}", self.project.name);
+        let locks = FileLocks::new(self.session.store.lock_dir());
+        // A file's name has fewer letters than a project's name may have.
+        let file = format!("stage-{}", Digest::of(resource.as_bytes()).hex());
+        let me = Holder::of_this_process(&name);
+        let begun = Instant::now();
+        let mut told = false;
+        let mut hears = |waiting: Waiting| {
+            let who = match waiting {
+                Waiting::Begun => return,
+                Waiting::For(holder) => holder,
+            };
+            told = true;
+            let Holder { pid, host, .. } = who;
+            let text = format!("waiting for locked resource `{resource}` ... (process {pid} on {host})");
+            self.session.ui.event(&Event::Warning(text));
+        };
+        let cancelled = || self.session.cancellation.is_requested();
+        let gives_up = || cancelled() || begun.elapsed() >= self.lock_timeout;
+        let waiter = Waiter { me: &me, hears: &mut hears, gives_up: &gives_up };
+        let lease = locks.acquire(&file, Hold::Alone, waiter);
+        match lease.map_err(|error| Failure::environment(error.to_string()))? {
+            Some(lease) => {
+                if told {
+                    let seconds = begun.elapsed().as_secs_f64();
+                    self.session.ui.event(&Event::Phase(format!("got `{resource}` after {seconds:.1} s")));
+                }
+                Ok(lease)
+            }
+            None if cancelled() => Err(Failure::new(Kind::Interrupted, "stopped while waiting for a lock")),
+            None => {
+                let seconds = self.lock_timeout.as_secs();
+                Err(Failure::environment(format!("`{resource}` is still locked after {seconds} s"))
+                    .hint("wait longer with --lock-timeout SECONDS"))
+            }
+        }
+    }
+
+    /// Assembles stages that are kept together.
+    fn unit(
+        &mut self,
+        image: ImageId,
+        conveyor: &Conveyor,
+        unit: std::ops::Range<usize>,
+        artifacts: &BTreeMap<String, Below>,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let mut below = self.base(conveyor, unit.start)?;
+        let mut made = Vec::new();
+        for stage in unit {
+            let job = Job { image, conveyor, stage, below: &below, artifacts };
+            below = self.stage(&job, progress)?;
+            made.push(below.clone());
+        }
+        for stage in &made {
+            self.session.with(|env: &Environment<'_>| {
+                image::tag(env, &stage.fact.id.to_string(), &stage.reference)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Assembles one stage and prints what became of it.
+    fn stage(&mut self, job: &Job<'_>, progress: &mut Progress) -> Result<Below, Failure> {
+        let Job { image, conveyor, stage: index, .. } = *job;
+        let stage = &conveyor.stages[index];
+        let rules = &self.project.file.image(image).rules;
+        let (heading, level) = progress.rows.enter(stage.kind.group());
+        self.printer.print(&heading)?;
+        let title = shown::title(stage);
+        let has_output = !shown::commands(rules, stage).is_empty();
+        let layout = self.printer.layout;
+        if has_output {
+            self.printer.print(&layout.row(level, &title, State::Building))?;
+        }
+        let begun = Instant::now();
+        let is_within_line = AtomicBool::new(false);
+        let result = self.assembler.assemble(job, &|bytes| {
+            if let Some(last) = bytes.last()
+                && self.printer.shows_output()
+            {
+                is_within_line.store(*last != b'\n', Ordering::Relaxed);
+                // What nobody reads is no reason to end the build.
+                let _ = output::write(&String::from_utf8_lossy(bytes));
+            }
+        });
+        if is_within_line.into_inner() {
+            output::write("\n")?;
+        }
+        let state = match &result {
+            Ok(_) => State::Done(begun.elapsed()),
+            Err(_) => State::Failed(begun.elapsed()),
+        };
+        let line = match has_output {
+            true => layout.row(level, &title, state),
+            false => layout.process(level, &title, state),
+        };
+        self.printer.print(&line)?;
+        let made = match &result {
+            Ok(below) => StageImage::find(self.session, &below.fact.id.to_string())?,
+            Err(_) => None,
+        };
+        let images = self.planner.images();
+        let shown = Shown { project: self.project, images, printer: self.printer };
+        let row = shown.assembled(rules, stage, state, made.as_ref());
+        self.printer.print(&conveyor::details(&layout, level, &row))?;
+        progress.printed = index + 1;
+        result
+    }
+
+    /// Prints the rows of stages that nothing is done for.
+    fn print_to(
+        &self,
+        progress: &mut Progress,
+        image: ImageId,
+        conveyor: &Conveyor,
+        end: usize,
+    ) -> Result<(), Failure> {
+        let rules = &self.project.file.image(image).rules;
+        let images = self.planner.images();
+        let shown = Shown { project: self.project, images, printer: self.printer };
+        for index in progress.printed..end {
+            let row = shown.row(rules, conveyor, index);
+            self.printer.print(&progress.rows.stage(&row))?;
+        }
+        progress.printed = progress.printed.max(end);
+        Ok(())
+    }
+}
+
+/// Where the stages end that are kept together with the first one.
+fn unit_end(conveyor: &Conveyor, first: usize) -> usize {
+    let Some(served) = conveyor.stages[first].kind.related() else { return first + 1 };
+    let is_served = |stage: &Stage| stage.kind.user_stage() == Some(served);
+    conveyor.stages.iter().rposition(is_served).map_or(first + 1, |last| last.max(first) + 1)
+}
+
+/// The labels that the image of every stage has.
+pub(super) fn labels(project: &str, mode: Mode) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        ("strake".to_owned(), project.to_owned()),
+        ("strake-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("strake-cache-version".to_owned(), SCHEME.to_owned()),
+        ("strake-dimg".to_owned(), "false".to_owned()),
+    ]);
+    if mode == Mode::Developer {
+        labels.insert("strake-dev-mode".to_owned(), "true".to_owned());
+    }
+    labels
 }

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::path::Path;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use strake_engine::Cancellation;
 use strake_frontend::stagefile::plan::{Action, Mode, Plan, Start};
 use strake_frontend::stagefile::{ImageId, Rules};
 
-use super::assemble::{self, Work};
+use super::assemble::{self, Assembly};
 use super::printer::Printer;
 use super::shown::Shown;
 use crate::args::{DimgBuildArgs, IntrospectArgs};
+use crate::assembly::{Assembler, Shared, Shows};
 use crate::commands::{in_session, ui};
 use crate::failure::Failure;
 use crate::project::{PlanRequest, Planner, Project, Reach, select};
@@ -24,6 +25,7 @@ use crate::ui::conveyor::ConveyorRows;
 pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
     check_terminal(&args.introspect)?;
+    refuse_introspection(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
     if args.dry_run && !args.project.dev && has_no_store(&settings.root) {
@@ -57,6 +59,15 @@ fn check_terminal(asked: &IntrospectArgs) -> Result<(), Failure> {
         .hint("leave the --introspect options out, or start strake on a terminal"))
 }
 
+/// What is asked for and not done must not pass for done.
+fn refuse_introspection(asked: &IntrospectArgs) -> Result<(), Failure> {
+    if *asked == IntrospectArgs::default() {
+        return Ok(());
+    }
+    Err(Failure::input("introspection is not built yet")
+        .hint("look into a stage that was assembled: strake dimg run --stage STAGE"))
+}
+
 fn mode(args: &DimgBuildArgs) -> Mode {
     if args.project.dev { Mode::Developer } else { Mode::Committed }
 }
@@ -73,22 +84,39 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
             reach: Reach::Network,
         },
     );
+    // Repositories are opened by planning; what is planned once more while stages are assembled costs little.
+    for image in &images {
+        planner.plan(*image)?;
+    }
+    let assembler = Assembler {
+        session,
+        project: &project,
+        repositories: planner.repositories(),
+        platform: session.settings.platform.clone(),
+        labels: assemble::labels(&project.name, mode(args)),
+        network: session.settings.network,
+        tools_dir: session.settings.variable("STRAKE_TOOLS").map(PathBuf::from),
+        ssh_agent: None,
+        shared: Shared::default(),
+        shows: if args.progress.is_some() { Shows::Progress } else { Shows::Output },
+    };
+    let mut assembly = Assembly {
+        session,
+        project: &project,
+        planner: &mut planner,
+        lock_timeout: Duration::from_secs(args.lock_timeout),
+        printer,
+        assembler,
+    };
     for image in images {
-        let plan = planner.plan(image)?;
-        if plan.conveyor().to_assemble().is_empty() {
-            show(&project, &planner, printer, &plan, &mut BTreeSet::new())?;
-            continue;
-        }
-        assemble::assemble(&Work {
-            session,
-            project: &project,
-            plan: &plan,
-            repositories: planner.repositories(),
-            mode: mode(args),
-            introspect: &args.introspect,
-            lock_timeout: std::time::Duration::from_secs(args.lock_timeout),
-            printer,
-        })?;
+        let level = match project.file.image(image).name.as_str() {
+            Some(name) => {
+                printer.print(&printer.layout.heading(0, name))?;
+                1
+            }
+            None => 0,
+        };
+        assembly.image(image, level)?;
     }
     Ok(0)
 }
@@ -165,7 +193,7 @@ fn rows_of(
 }
 
 /// The images that a stage needs, with what is said while they are built.
-fn needed(rules: &Rules, action: &Action) -> Vec<(&'static str, ImageId)> {
+pub(super) fn needed(rules: &Rules, action: &Action) -> Vec<(&'static str, ImageId)> {
     match action {
         Action::From(Start::Image { image, .. }) => vec![("building from dimg", *image)],
         Action::Import(steps) => {

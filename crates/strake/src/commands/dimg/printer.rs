@@ -61,6 +61,11 @@ impl Printer {
         output::write(&text.lines().map(|line| format!("{now} {line}\n")).collect::<String>())
     }
 
+    /// Whether what commands print is shown.
+    pub(super) fn shows_output(&self) -> bool {
+        !self.quiet
+    }
+
     /// Says how long the command took.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use strake_frontend::stagefile::plan::{Action, Conveyor, Found, Stage};
-use strake_frontend::stagefile::{DockerOptions, Instructions, Rules, UserStage};
+use strake_frontend::stagefile::{DockerOptions, Instructions, Rules, StageKind, UserStage};
 
 use super::printer::Printer;
 use crate::project::{Project, StageImage};
@@ -24,7 +24,35 @@ impl Shown<'_> {
         (0..conveyor.stages.len()).map(|index| self.row(rules, conveyor, index)).collect()
     }
 
-    fn row(&self, rules: &Rules, conveyor: &Conveyor, index: usize) -> StageRow {
+    /// The row of a stage that was assembled, or failed: then there is no image.
+    pub(super) fn assembled(
+        &self,
+        rules: &Rules,
+        stage: &Stage,
+        state: State,
+        image: Option<&StageImage>,
+    ) -> StageRow {
+        let size = image.and_then(|image| {
+            let below = image.below.and_then(|below| below.size);
+            match (stage.kind, image.made.size?, below) {
+                (StageKind::From, size, _) | (_, size, None) => Some(Size::Whole(size)),
+                (_, size, Some(below)) => Some(Size::Difference(size.saturating_sub(below))),
+            }
+        });
+        StageRow {
+            title: title(stage),
+            group: stage.kind.group(),
+            state,
+            signature: self.project.stage_name(&stage.signature),
+            date: image.and_then(|image| image.made.created).and_then(|seconds| self.printer.date(seconds)),
+            size,
+            commands: commands(rules, stage),
+            instructions: instructions(rules, stage),
+        }
+    }
+
+    /// The row of a stage that nothing is done for.
+    pub(super) fn row(&self, rules: &Rules, conveyor: &Conveyor, index: usize) -> StageRow {
         let stage = &conveyor.stages[index];
         let state = state(conveyor, index);
         let (created, size) = match state {

@@ -1,0 +1,212 @@
+//! Carries out the stages of a stage file: one stage, one step, one image with the stage's name.
+//!
+//! What a stage is, `strake_frontend::stagefile` says; what a step does, the engine. Here both meet with what the
+//! machine has: the repositories, the folders that are mounted, the names under which images of stages are kept.
+
+mod files;
+mod tools;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use strake_engine::files::FileSet;
+use strake_engine::image::{self, CommitOptions};
+use strake_engine::{BuildRequest, Environment, Event};
+use strake_frontend::dockerfile::ImageFact;
+use strake_frontend::stagefile::lower::{
+    AssemblyMounts, Below, LowerError, StageInput, lower, mounts_of, wanted_files,
+};
+use strake_frontend::stagefile::plan::Conveyor;
+use strake_frontend::stagefile::{GitSource, ImageId, MountSource, slug};
+use strake_git::Repository;
+use strake_graph::Network;
+use strake_oci::Platform;
+use strake_store::TempDir;
+
+use crate::failure::Failure;
+use crate::project::Project;
+use crate::report;
+use crate::session::Session;
+use tools::Tools;
+
+/// What all stages of one command share.
+pub(crate) struct Assembler<'a> {
+    /// Store, registries, executor.
+    pub(crate) session: &'a Session,
+    /// Its stage file, name and directories.
+    pub(crate) project: &'a Project,
+    /// The repositories of all mappings.
+    pub(crate) repositories: BTreeMap<GitSource, Arc<Repository>>,
+    /// What to build for.
+    pub(crate) platform: Platform,
+    /// Labels that every stage has.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The network of stages.
+    pub(crate) network: Network,
+    /// The folder with the static programs, if the user named one.
+    pub(crate) tools_dir: Option<PathBuf>,
+    /// The socket of the ssh agent.
+    pub(crate) ssh_agent: Option<PathBuf>,
+    /// Made when the first stage runs commands.
+    pub(crate) shared: Shared,
+    /// Whether the program's own progress is shown.
+    pub(crate) shows: Shows,
+}
+
+/// What is shown while a stage is assembled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shows {
+    /// Progress as of any build.
+    Progress,
+    /// What commands print, to whom it is handed.
+    Output,
+}
+
+/// What is made once, when it is needed first, and goes with the command.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    tools: OnceLock<Tools>,
+    tmp: OnceLock<TempDir>,
+}
+
+/// A stage to be assembled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job<'a> {
+    /// The image it is of.
+    pub(crate) image: ImageId,
+    /// The plan of that image.
+    pub(crate) conveyor: &'a Conveyor,
+    /// Its place in the plan.
+    pub(crate) stage: usize,
+    /// What it stands on: the image of the stage below, or the base.
+    pub(crate) below: &'a Below,
+    /// The images of the last stages of artifacts that it imports from, by signature.
+    pub(crate) artifacts: &'a BTreeMap<String, Below>,
+}
+
+impl Assembler<'_> {
+    /// Carries a stage out and makes its image, without giving it its name. `output` gets what commands print.
+    ///
+    /// # Errors
+    /// When a command fails, a repository or the image below cannot be read, or the machine lacks something.
+    pub(crate) fn assemble(&self, job: &Job<'_>, output: &(dyn Fn(&[u8]) + Sync)) -> Result<Below, Failure> {
+        let signature = &job.conveyor.stages[job.stage].signature;
+        let reference = self.project.stage_reference(signature)?;
+        let name = reference.familiar();
+        let files = self.files(job)?;
+        let changed: BTreeSet<String> = files.keys().cloned().collect();
+        let mounts = self.mounts(job)?;
+        let graph = lower(&StageInput {
+            file: &self.project.file,
+            image: job.image,
+            conveyor: job.conveyor,
+            stage: job.stage,
+            below: job.below,
+            artifacts: job.artifacts,
+            changed: &changed,
+            mounts: &mounts,
+            labels: &self.labels,
+            platform: &self.platform,
+            name: &name,
+        })
+        .map_err(|error| self.cannot_lower(&error))?;
+        let request = BuildRequest {
+            graph,
+            contexts: BTreeMap::new(),
+            files,
+            secrets: BTreeMap::new(),
+            network: self.network,
+            hosts: Vec::new(),
+            ca_certificates: self.session.settings.ca_certificates(None)?,
+            jobs: std::num::NonZeroUsize::MIN,
+            explain: false,
+            place: name,
+        };
+        let events = |event: Event| match (self.shows, event) {
+            (Shows::Output, Event::StepOutput(_, _, bytes)) => output(&bytes),
+            (Shows::Progress, event) | (Shows::Output, event @ Event::Warning(_)) => {
+                self.session.ui.event(&event)
+            }
+            (Shows::Output, _) => {}
+        };
+        self.session.with_events(&events, |env: &Environment<'_>| {
+            let built = strake_engine::build(&request, env)
+                .map_err(|error| report::build_failure(&self.project.text, error))?;
+            let stage = built.stages.first().expect("the graph of a stage has one target");
+            let options = CommitOptions { created: SystemTime::now(), source_date_epoch: None };
+            let id = image::commit_stage(env, stage, &[], &options)?;
+            let config = image::config(env, id)?;
+            Ok(Below { reference: reference.clone(), fact: ImageFact { id, config } })
+        })
+    }
+
+    /// The files that a stage places, without those of mappings that nothing changed in.
+    fn files(&self, job: &Job<'_>) -> Result<BTreeMap<String, FileSet>, Failure> {
+        let rules = &self.project.file.image(job.image).rules;
+        let mut sets = BTreeMap::new();
+        for wanted in wanted_files(job.conveyor, job.stage) {
+            let mapping = &job.conveyor.mappings[wanted.mapping];
+            let selection = &rules.git[mapping.index].selection;
+            let repository = self.repositories.get(&selection.source);
+            let repository = repository.expect("the repository of a mapping was opened to plan it");
+            let set = files::file_set(repository, selection, &wanted)
+                .map_err(|error| Failure::environment(error.to_string()))?;
+            if !set.changes.is_empty() {
+                sets.insert(wanted.name, set);
+            }
+        }
+        Ok(sets)
+    }
+
+    /// What is mounted while commands run. Other stages need nothing of it.
+    fn mounts(&self, job: &Job<'_>) -> Result<AssemblyMounts, Failure> {
+        if job.conveyor.stages[job.stage].kind.user_stage().is_none() {
+            return Ok(AssemblyMounts::default());
+        }
+        let store = &self.session.store;
+        let tools = match self.shared.tools.get() {
+            Some(tools) => tools,
+            None => {
+                let tools = Tools::prepare(store, self.tools_dir.as_deref())?;
+                self.shared.tools.get_or_init(|| tools)
+            }
+        };
+        let image = self.project.file.image(job.image);
+        let config = &job.below.fact.config.config;
+        let mut sources = BTreeMap::new();
+        for (source, to) in mounts_of(image, config).map_err(|error| self.cannot_lower(&error))? {
+            let path = self.mount_source(&source, &to)?;
+            sources.insert((source, to), path);
+        }
+        Ok(AssemblyMounts { tools: tools.path(), sources, ssh_agent: self.ssh_agent.clone() })
+    }
+
+    /// What of the machine is mounted; a folder is made when it is not there.
+    fn mount_source(&self, source: &MountSource, to: &str) -> Result<PathBuf, Failure> {
+        let path = match source {
+            MountSource::HostPath(path) => PathBuf::from(path),
+            MountSource::BuildDir => self.project.build_dir.join("mount").join(slug(to)),
+            MountSource::TmpDir => match self.shared.tmp.get() {
+                Some(tmp) => tmp.path().join(slug(to)),
+                None => {
+                    let tmp = self.session.store.temp_dir()?;
+                    self.shared.tmp.get_or_init(|| tmp).path().join(slug(to))
+                }
+            },
+        };
+        if !path.exists() {
+            std::fs::create_dir_all(&path).map_err(|error| Failure::file("create", &path, &error))?;
+        }
+        Ok(path)
+    }
+
+    fn cannot_lower(&self, error: &LowerError) -> Failure {
+        let mut failure = Failure::input(error.to_string());
+        if let LowerError::Ansible { span } = error {
+            failure.body = report::excerpt(&self.project.text, *span);
+        }
+        failure
+    }
+}
