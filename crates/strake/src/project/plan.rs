@@ -88,7 +88,7 @@ impl<'a> Planner<'a> {
         let Need::Stage(signature) = need else { return self.answers.answer(need, &mut self.facts) };
         let name = self.project.stage_name(&signature);
         let found = match self.session {
-            Some(session) => StageImage::find(session, &name)?,
+            Some(session) => StageImage::find(session, &name, &signature)?,
             None => None,
         };
         self.facts.stages.insert(signature.clone(), found.as_ref().map(StageImage::known));

@@ -4,6 +4,7 @@
 
 mod builds;
 mod cache;
+mod dimg_cached;
 mod dimg_commands;
 mod dimg_files;
 mod dimg_plan;
