@@ -66,6 +66,17 @@ impl Repository {
         id.map(|id| self.peel(id)).transpose()
     }
 
+    /// The branch that is checked out; `None` if HEAD is detached.
+    ///
+    /// # Errors
+    ///
+    /// [`GitError::UnknownRevision`] when HEAD cannot be read.
+    pub fn branch(&self) -> Result<Option<String>, GitError> {
+        let Some(Target::Symbolic(name)) = self.reference("HEAD")? else { return Ok(None) };
+        let name = name.as_bstr().to_string();
+        Ok(name.strip_prefix("refs/heads/").map(str::to_owned))
+    }
+
     /// The commit that is meant.
     ///
     /// # Errors
@@ -119,26 +130,34 @@ impl Repository {
 
     /// The id a reference has, through symbolic references.
     fn follow(&self, name: &str) -> Result<Option<ObjectId>, GitError> {
-        let place = || self.git_dir.display().to_string();
-        let failed = |name: &str, reason: String| GitError::UnknownRevision {
-            name: format!("the reference {}", quoted(name.as_bytes())),
-            place: place(),
-            reason: quoted(reason.as_bytes()),
-        };
-        let (git_dir, common_dir) = (self.git_dir.clone(), self.common_dir.clone());
-        let refs = gix_ref::file::Store::for_linked_worktree(git_dir, common_dir, self.objects.hash());
         let mut name = name.to_owned();
         for _ in 0..LONGEST_CHAIN {
-            let full = gix_ref::FullName::try_from(name.as_str())
-                .map_err(|error| failed(&name, format!("it is not a valid name: {error}")))?;
-            let found = refs.try_find(full.as_ref()).map_err(|error| failed(&name, error.to_string()))?;
-            match found.filter(|found| found.name == full).map(|found| found.target) {
+            match self.reference(&name)? {
                 None => return Ok(None),
                 Some(Target::Object(id)) => return Ok(Some(id)),
                 Some(Target::Symbolic(next)) => name = next.as_bstr().to_string(),
             }
         }
-        Err(failed(&name, "symbolic references go in a circle".to_owned()))
+        Err(self.bad_reference(&name, "symbolic references go in a circle"))
+    }
+
+    /// What a reference holds.
+    fn reference(&self, name: &str) -> Result<Option<Target>, GitError> {
+        let (git_dir, common_dir) = (self.git_dir.clone(), self.common_dir.clone());
+        let refs = gix_ref::file::Store::for_linked_worktree(git_dir, common_dir, self.objects.hash());
+        let full = gix_ref::FullName::try_from(name)
+            .map_err(|error| self.bad_reference(name, &format!("it is not a valid name: {error}")))?;
+        let found =
+            refs.try_find(full.as_ref()).map_err(|error| self.bad_reference(name, &error.to_string()))?;
+        Ok(found.filter(|found| found.name == full).map(|found| found.target))
+    }
+
+    fn bad_reference(&self, name: &str, reason: &str) -> GitError {
+        GitError::UnknownRevision {
+            name: format!("the reference {}", quoted(name.as_bytes())),
+            place: self.git_dir.display().to_string(),
+            reason: quoted(reason.as_bytes()),
+        }
     }
 
     /// The commit an object stands for: itself, or what a tag points to.

@@ -36,6 +36,8 @@ pub(crate) enum DimgCommand {
     List(DimgListArgs),
     /// Run a command in a container of an image
     Run(DimgRunArgs),
+    /// Give finished images names in the local store
+    Tag(Box<DimgTagArgs>),
     /// Tell the names of stages
     Stage(StageArgs),
     /// Turn any text into a name that fits everywhere
@@ -198,6 +200,47 @@ pub(crate) struct DimgRunArgs {
     /// Command instead of /bin/bash
     #[arg(value_name = "COMMAND", last = true)]
     pub(crate) command: Vec<String>,
+}
+
+/// `strake dimg tag`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  strake dimg tag localhost:5000/app                 every image as localhost:5000/app/NAME:latest
+  strake dimg tag --tag-branch web localhost:5000/app
+  strake dimg tag --tag-plain v2.3.1 --tag-commit localhost:5000/app
+
+An image without a name is called REPO, another one REPO/NAME. A text given with --tag is made a slug.")]
+pub(crate) struct DimgTagArgs {
+    /// Names or shell patterns of images [default: all], then the repository
+    #[arg(value_name = "DIMG]... [REPO", required = true)]
+    pub(crate) words: Vec<String>,
+    /// Tag, made a slug (repeatable) [default: latest]
+    #[arg(long = "tag", visible_alias = "tag-slug", value_name = "TAG", help_heading = "Tags")]
+    pub(crate) tags: Vec<String>,
+    /// Tag as it is (repeatable)
+    #[arg(long = "tag-plain", value_name = "TAG", help_heading = "Tags")]
+    pub(crate) plain_tags: Vec<String>,
+    /// The current branch
+    #[arg(long, help_heading = "Tags")]
+    pub(crate) tag_branch: bool,
+    /// The current commit
+    #[arg(long, help_heading = "Tags")]
+    pub(crate) tag_commit: bool,
+    /// The number of the build in the CI system
+    #[arg(long, help_heading = "Tags")]
+    pub(crate) tag_build_id: bool,
+    /// The git tag or branch that the CI system builds
+    #[arg(long, help_heading = "Tags")]
+    pub(crate) tag_ci: bool,
+    /// Only show what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Where the project is.
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// How rows are shown.
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
 }
 
 /// `strake dimg stage`.

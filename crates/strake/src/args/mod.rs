@@ -18,8 +18,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use build::{BuildArgs, SecretSource, SecretSpec};
 pub(crate) use choice::{BuildFiles, Chosen, choose};
 pub(crate) use dimg::{
-    ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgListArgs, DimgRunArgs, IntrospectArgs, ProjectArgs,
-    RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs,
+    ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgListArgs, DimgRunArgs, DimgTagArgs, IntrospectArgs,
+    ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs,
 };
 pub(crate) use images::{
     ArchiveFormat, DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs,

@@ -12,15 +12,13 @@ use strake_store::SnapshotMount;
 use super::{in_session, ui};
 use crate::args::{RunArgs, Volume};
 use crate::failure::Failure;
+use crate::project::image_config;
 use crate::report;
 use crate::session::Session;
 use crate::settings::{Settings, network};
 
 /// What docker gives to images that say nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The largest image configuration that is read, in bytes.
-const CONFIG_MAX: u64 = 4 << 20;
 
 /// `strake run`.
 pub(super) fn run(args: &RunArgs, settings: Settings) -> Result<u8, Failure> {
@@ -84,7 +82,7 @@ pub(super) fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
 fn find(session: &Session, args: &RunArgs, name: &str) -> Result<(ImageId, ImageConfig), Failure> {
     if args.platform.is_none() {
         match session.with(|env| image::find(env, name)) {
-            Ok(found) => return Ok((found.id, config(session, found.id)?)),
+            Ok(found) => return Ok((found.id, image_config(&session.store, found.id)?)),
             Err(ImageError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -96,12 +94,6 @@ fn find(session: &Session, args: &RunArgs, name: &str) -> Result<(ImageId, Image
     let resolve = |env: &Environment<'_>| image::resolve(env, &reference, platform, PullPolicy::Missing);
     let resolved = session.with_image(name, Some(platform), resolve)?;
     Ok((resolved.id, resolved.config))
-}
-
-fn config(session: &Session, id: ImageId) -> Result<ImageConfig, Failure> {
-    let bytes = session.store.blobs().read_verified(&id.0, CONFIG_MAX)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::environment(format!("read the configuration of image {id}: {error}")))
 }
 
 fn process(

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use strake_engine::Environment;
 use strake_engine::image::{self, HistoryRow, ImageError};
 use strake_frontend::stagefile::plan::{KnownStage, Presence};
-use strake_oci::ImageConfig;
+use strake_oci::{ImageConfig, ImageId};
+use strake_store::Store;
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -33,21 +34,22 @@ pub(crate) struct Made {
 }
 
 impl StageImage {
-    /// Looks for the image of this name or id.
+    /// Looks for the image of this name or id, and signature. One that says of itself that it has another signature was given
+    /// the name by mistake, and does not count.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn find(session: &Session, name: &str) -> Result<Option<Self>, Failure> {
+    pub(crate) fn find(session: &Session, name: &str, signature: &str) -> Result<Option<Self>, Failure> {
         session.with(|env: &Environment<'_>| {
             let id = match image::find(env, name) {
                 Ok(found) => found.id,
                 Err(ImageError::NotFound { .. }) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            let bytes = env.store.blobs().read_verified(&id.0, CONFIG_MAX)?;
-            let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|error| {
-                Failure::environment(format!("read the configuration of image {name}: {error}"))
-            })?;
+            let config = image_config(env.store, id)?;
+            if config.config.labels.get("strake-signature").is_some_and(|own| own != signature) {
+                return Ok(None);
+            }
             let rows = image::history(env, name)?;
             let made = made(&rows);
             Ok(Some(Self {
@@ -67,6 +69,16 @@ impl StageImage {
             size: self.made.size,
         }
     }
+}
+
+/// The configuration of an image.
+///
+/// # Errors
+/// When it is not there or damaged.
+pub(crate) fn image_config(store: &Store, id: ImageId) -> Result<ImageConfig, Failure> {
+    let bytes = store.blobs().read_verified(&id.0, CONFIG_MAX)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::environment(format!("read the configuration of image {id}: {error}")))
 }
 
 /// Of the image whose history this is, newest first.

@@ -37,7 +37,7 @@ use crate::settings::Settings;
 use told::Told;
 
 pub(crate) use find::look;
-pub(crate) use known::StageImage;
+pub(crate) use known::{StageImage, image_config};
 pub(crate) use plan::{PlanRequest, Planner};
 pub(crate) use repositories::Reach;
 pub(crate) use select::select;

@@ -88,7 +88,7 @@ impl<'a> Planner<'a> {
         let Need::Stage(signature) = need else { return self.answers.answer(need, &mut self.facts) };
         let name = self.project.stage_name(&signature);
         let found = match self.session {
-            Some(session) => StageImage::find(session, &name)?,
+            Some(session) => StageImage::find(session, &name, &signature)?,
             None => None,
         };
         self.facts.stages.insert(signature.clone(), found.as_ref().map(StageImage::known));
@@ -109,7 +109,7 @@ impl<'a> Planner<'a> {
     pub(crate) fn is_there(&self, signature: &str) -> Result<bool, Failure> {
         let name = self.project.stage_name(signature);
         match self.session {
-            Some(session) => Ok(StageImage::find(session, &name)?.is_some()),
+            Some(session) => Ok(StageImage::find(session, &name, signature)?.is_some()),
             None => Ok(false),
         }
     }

@@ -105,15 +105,16 @@ impl Told {
     /// as it was rendered.
     fn find(&self, span: Span) -> Option<(String, Span, bool)> {
         let text = self.text();
-        let line = self.index.line(span.start.min(text.len()));
+        let start = span.start.min(text.len());
+        let span = Span::new(start, span.end.clamp(start, text.len()));
+        let line = self.index.line(span.start);
         let origin = self.rendered.origin(line)?;
         let template = self.templates.get(&origin.template)?;
         let rendered = self.index.span(line)?;
         let written = template.index.span(origin.line)?;
         let (rendered_line, written_line) =
             (text.get(rendered.start..rendered.end)?, template.text.get(written.start..written.end)?);
-        let (from, to) =
-            (span.start - rendered.start, span.end.clamp(span.start, rendered.end) - rendered.start);
+        let (from, to) = (span.start - rendered.start, span.end.min(rendered.end) - rendered.start);
         if rendered_line.trim_end() == written_line.trim_end() {
             let end = (written.start + to).min(written.end);
             return Some((origin.template, Span::new(written.start + from, end), true));
@@ -198,6 +199,22 @@ mod tests {
         let rest = "{{ define \"rest\" }}\n  {{- printf \"sh\" }}el: x{{ end }}";
         let text = told(&[("x.tmpl", rest), ("strake.yaml", file)]);
         assert!(text.contains("-->") && text.contains(':'), "{text}");
+    }
+
+    #[test]
+    fn whatever_is_said_can_be_told() {
+        let text = "{{ $x := 1 }}é\n\n漢{{ $x }}\n";
+        let mut templates = Templates::new();
+        templates.add("strake.yaml", text).unwrap();
+        let rendered = templates.render("strake.yaml", &Value::Null, &Host::default()).unwrap();
+        let told = Told::new(rendered, BTreeMap::from([("strake.yaml".to_owned(), text.to_owned())]));
+        for start in (0..20).chain([usize::MAX]) {
+            for end in [0, start, 3, 20, usize::MAX] {
+                let span = Span::new(start, end);
+                let found = told.tell(&[Diagnostic::error("x", span, "wrong").note(span, "here")]);
+                assert!(found.contains("error[x]: wrong"), "{found}");
+            }
+        }
     }
 
     #[test]

@@ -41,6 +41,10 @@ pub(crate) enum State {
     Build,
     /// It is here, must not be used, and would be assembled again.
     Rebuild,
+    /// What is to be made is there already.
+    Exists,
+    /// It would be named.
+    Tag,
     /// Its output follows.
     Building,
     /// Other work goes on.
@@ -58,6 +62,8 @@ impl State {
             Self::UsingCache => "[USING CACHE]",
             Self::Build => "[BUILD]",
             Self::Rebuild => "[REBUILD]",
+            Self::Exists => "[EXIST]",
+            Self::Tag => "[TAG]",
             Self::Building => "[BUILDING]",
             Self::Running => "[RUNNING]",
             Self::Done(_) => "[OK]",
@@ -67,7 +73,7 @@ impl State {
 
     fn tone(self) -> &'static str {
         match self {
-            Self::Build | Self::Done(_) => GOOD,
+            Self::Build | Self::Tag | Self::Done(_) => GOOD,
             Self::Failed(_) => BAD,
             _ => SECONDARY,
         }

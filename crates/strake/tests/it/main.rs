@@ -5,6 +5,7 @@
 mod builds;
 mod cache;
 mod dimg_assemble;
+mod dimg_cached;
 mod dimg_commands;
 mod dimg_files;
 mod dimg_plan;

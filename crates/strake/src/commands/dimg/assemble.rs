@@ -267,7 +267,7 @@ impl<'a> Assembly<'a, '_> {
         };
         self.printer.print(&line)?;
         let made = match &result {
-            Ok(below) => StageImage::find(self.session, &below.fact.id.to_string())?,
+            Ok(below) => StageImage::find(self.session, &below.fact.id.to_string(), &stage.signature)?,
             Err(_) => None,
         };
         let images = self.planner.images();

@@ -6,6 +6,8 @@ mod printer;
 mod run;
 mod shown;
 mod stage;
+mod tag;
+mod tags;
 
 use strake_engine::Cancellation;
 use strake_frontend::stagefile::{ImageId, StageFile, slug};
@@ -22,6 +24,7 @@ pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
         DimgCommand::Build(args) => build::build(&args, settings),
         DimgCommand::List(args) => list(&args, &settings),
         DimgCommand::Run(args) => run::run(&args, settings),
+        DimgCommand::Tag(args) => tag::tag(&args, settings),
         DimgCommand::Stage(args) => stage(&args, settings),
         DimgCommand::Slug(args) => self::slug_of(&args),
     }
