@@ -374,3 +374,17 @@ fn a_dependency_checksum_is_computed_once_for_a_tree() {
     }
     assert_eq!(compute(two, "/web", "*", ""), first, "damage is noticed");
 }
+
+#[test]
+fn the_branch_that_is_checked_out_has_a_name() {
+    let fixture = Fixture::new();
+    let repo = fixture.init("r");
+    repo.git(&["checkout", "-q", "-b", "fix/leak"]);
+    assert_eq!(repo.open().branch().unwrap().as_deref(), Some("fix/leak"), "before the first commit");
+    repo.write("a", "1").commit("first");
+    assert_eq!(repo.open().branch().unwrap().as_deref(), Some("fix/leak"));
+    repo.git(&["worktree", "add", "-q", "-b", "other", "../linked"]);
+    assert_eq!(fixture.open("linked").branch().unwrap().as_deref(), Some("other"));
+    repo.git(&["checkout", "-q", "--detach"]);
+    assert_eq!(repo.open().branch().unwrap(), None);
+}

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::dimg_scene::{Project, signatures};
+use strake_testkit::{Sandbox, TestUser, is_root, lacking};
+
+use crate::STRAKE;
+use crate::dimg_scene::{Project, rows, signatures};
 
 /// The stage file of the documents.
 fn example() -> String {
@@ -198,4 +201,63 @@ fn repositories_elsewhere_are_not_fetched_by_a_dry_run() {
     let files = project.prints(&["run", "--network", "none", name.trim(), "cat", "/x/src/main.sh"]);
     assert_eq!(files, "echo 1\n");
     assert_eq!(project.dry_run(&[]).len(), 3);
+}
+
+#[test]
+fn an_ordinary_user_gets_the_same_plan() {
+    if !is_root() {
+        lacking("root, to run as a second, ordinary user");
+        return;
+    }
+    let sandbox = Sandbox::of_user(STRAKE, TestUser::first().unwrap()).unwrap();
+    let project = Project::in_sandbox(sandbox, "symfony-demo");
+    project.file("dappfile.yaml", &example());
+    project.commit("first");
+    assert!(project.prints(&["dimg", "build", "--dry-run"]).starts_with(DRY_RUN));
+    let last = project.prints(&["stage", "image"]);
+    assert_eq!(last.trim().rsplit(':').next(), signatures(DRY_RUN).last().copied());
+    // Now there is a store.
+    assert!(project.prints(&["dimg", "build", "--dry-run"]).starts_with(DRY_RUN));
+    assert!(project.fails(2, &["build"]).stderr.contains("9 stages"));
+}
+
+#[test]
+fn branches_tags_and_commits_of_other_repositories_are_followed() {
+    let project = Project::with("dimg: ~\nfrom: a\n");
+    let git = |words: &[&str]| {
+        let who = ["-c", "user.name=A", "-c", "user.email=a@example.org"];
+        let run = project.sandbox.run("git").args(who).args(words).directory(&project.sandbox.path("other"));
+        run.succeed().unwrap().stdout.trim().to_owned()
+    };
+    project.sandbox.write("other/lib/a", "1\n").unwrap();
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "--all"]);
+    git(&["commit", "-q", "-m", "first"]);
+    git(&["tag", "v1"]);
+    let first = git(&["rev-parse", "HEAD"]);
+    let url = format!("file://{}", project.sandbox.path("other").display());
+    let file = |what: &str| {
+        let mapping =
+            format!("- url: {url}\n  {what}\n  add: /lib\n  to: /x\n  stageDependencies:\n    install: a\n");
+        project.file("strake.yaml", &format!("dimg: ~\nfrom: a\ngit:\n{mapping}shell:\n  install: x\n"));
+    };
+    let install = || project.prints(&["stage", "image", "--stage", "install"]);
+    let mut seen = Vec::new();
+    for what in ["branch: main", "tag: v1", &format!("commit: {first}")] {
+        file(what);
+        project.fails(2, &["build"]);
+        seen.push((what.to_owned(), install()));
+    }
+    project.sandbox.write("other/lib/a", "2\n").unwrap();
+    git(&["commit", "-q", "-a", "-m", "second"]);
+    for (what, before) in &seen {
+        file(what);
+        assert_eq!(install(), *before, "nothing is fetched to tell a name");
+        project.fails(2, &["build"]);
+        assert_eq!(install() == *before, !what.starts_with("branch"), "{what}");
+    }
+    file("branch: nope");
+    let failed = project.fails(2, &["build"]);
+    assert!(failed.stderr.contains("nope"), "{failed}");
+    assert_eq!(rows(&failed.stdout), []);
 }

@@ -12,7 +12,12 @@ pub(crate) struct Project {
 impl Project {
     /// A project whose origin has this name.
     pub(crate) fn new(origin: &str) -> Self {
-        let project = Self { sandbox: Sandbox::new(STRAKE).unwrap() };
+        Self::in_sandbox(Sandbox::new(STRAKE).unwrap(), origin)
+    }
+
+    /// The same of whoever the sandbox is.
+    pub(crate) fn in_sandbox(sandbox: Sandbox, origin: &str) -> Self {
+        let project = Self { sandbox };
         project.sandbox.write("p/.keep", "").unwrap();
         project.git(&["init", "-q", "-b", "main"]);
         project.git(&["remote", "add", "origin", &format!("https://git.example.org/some/{origin}.git")]);
