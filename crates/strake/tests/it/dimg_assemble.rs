@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use strake_testkit::Base;
+use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking};
 
 use crate::STRAKE;
 use crate::dimg_scene::{Project, rows};
@@ -411,6 +411,51 @@ fn who_waits_is_told_for_whom_and_goes_on_when_the_holder_is_killed() {
     holder.kill().unwrap();
     holder.wait().unwrap();
     assert_eq!(project.build(&[]), [INSTALL]);
+}
+
+#[test]
+fn an_ordinary_user_assembles_stages_too() {
+    if !is_root() {
+        lacking("root, to run as a second, ordinary user");
+        return;
+    }
+    let sandbox = Sandbox::of_user(STRAKE, TestUser::first().unwrap()).unwrap();
+    let project = Project::in_sandbox(sandbox, "app");
+    project.sandbox.load_base(Base::Busybox, "busybox").unwrap();
+    let stage_file = WATCHING.replace("  to: /srv/app\n", "  to: /srv/app\n  owner: app\n  group: staff\n");
+    project.file(
+        "strake.yaml",
+        &stage_file.replace("  setup:\n  -", "  setup:\n  - mkdir /own && chown 7:8 /own\n  -"),
+    );
+    for (path, content) in [("package.json", "1"), ("conf/a.conf", "a"), ("old", "o")] {
+        project.file(&format!("app/{path}"), content);
+    }
+    project.commit("first");
+    assert_eq!(project.build(&[]), [&[FROM][..], &FROM_ARCHIVE].concat());
+    project.git(&["mv", "app/old", "app/new"]);
+    project.commit("second");
+    assert_eq!(project.build(&[]), [LATEST]);
+    assert_eq!(project.listing("/srv/app"), project.committed("app", "true"));
+    let name = project.prints(&["stage", "image"]);
+    let look = "stat -c '%u:%g' /own /srv/app/new /srv/app";
+    let owners = project.prints(&["run", "--network", "none", name.trim(), "sh", "-c", look]);
+    assert_eq!(owners, "7:8\n1000:50\n1000:50\n");
+}
+
+#[test]
+fn commands_reach_the_agent_of_the_session() {
+    let project = Project::on_busybox(
+        "dimg: ~\nfrom: busybox\nshell:\n  install: '[ -S \"$SSH_AUTH_SOCK\" ]; echo $? $SSH_AUTH_SOCK > /agent'\n",
+    );
+    project.commit("first");
+    let socket = project.sandbox.path("agent.sock");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let build = project.command(&["dimg", "build"]).env("SSH_AUTH_SOCK", socket.to_str().unwrap());
+    build.succeed().unwrap();
+    let name = project.prints(&["stage", "image"]);
+    let look = "cat /agent; ls /tmp";
+    let seen = project.prints(&["run", "--network", "none", name.trim(), "sh", "-c", look]);
+    assert_eq!(seen, "0 /tmp/strake-ssh-agent\n", "and nothing of it is left");
 }
 
 #[test]

@@ -218,12 +218,12 @@ fn an_ordinary_user_gets_the_same_plan() {
     assert_eq!(last.trim().rsplit(':').next(), signatures(DRY_RUN).last().copied());
     // Now there is a store.
     assert!(project.prints(&["dimg", "build", "--dry-run"]).starts_with(DRY_RUN));
-    assert!(project.fails(2, &["build"]).stderr.contains("9 stages"));
 }
 
 #[test]
 fn branches_tags_and_commits_of_other_repositories_are_followed() {
     let project = Project::with("dimg: ~\nfrom: a\n");
+    project.sandbox.load_base(strake_testkit::Base::Busybox, "busybox").unwrap();
     let git = |words: &[&str]| {
         let who = ["-c", "user.name=A", "-c", "user.email=a@example.org"];
         let run = project.sandbox.run("git").args(who).args(words).directory(&project.sandbox.path("other"));
@@ -239,13 +239,16 @@ fn branches_tags_and_commits_of_other_repositories_are_followed() {
     let file = |what: &str| {
         let mapping =
             format!("- url: {url}\n  {what}\n  add: /lib\n  to: /x\n  stageDependencies:\n    install: a\n");
-        project.file("strake.yaml", &format!("dimg: ~\nfrom: a\ngit:\n{mapping}shell:\n  install: x\n"));
+        project.file(
+            "strake.yaml",
+            &format!("dimg: ~\nfrom: busybox\ngit:\n{mapping}shell:\n  install: 'true'\n"),
+        );
     };
     let install = || project.prints(&["stage", "image", "--stage", "install"]);
     let mut seen = Vec::new();
     for what in ["branch: main", "tag: v1", &format!("commit: {first}")] {
         file(what);
-        project.fails(2, &["build"]);
+        project.prints(&["build"]);
         seen.push((what.to_owned(), install()));
     }
     project.sandbox.write("other/lib/a", "2\n").unwrap();
@@ -253,7 +256,7 @@ fn branches_tags_and_commits_of_other_repositories_are_followed() {
     for (what, before) in &seen {
         file(what);
         assert_eq!(install(), *before, "nothing is fetched to tell a name");
-        project.fails(2, &["build"]);
+        project.prints(&["build"]);
         assert_eq!(install() == *before, !what.starts_with("branch"), "{what}");
     }
     file("branch: nope");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -96,7 +97,7 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         labels: assemble::labels(&project.name, mode(args)),
         network: session.settings.network,
         tools_dir: session.settings.variable("STRAKE_TOOLS").map(PathBuf::from),
-        ssh_agent: None,
+        ssh_agent: agent(args, session),
         shared: Shared::default(),
         shows: if args.progress.is_some() { Shows::Progress } else { Shows::Output },
     };
@@ -119,6 +120,13 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         assembly.image(image, level)?;
     }
     Ok(0)
+}
+
+/// The agent that commands can ask: the session's, unless only the named keys are to be used.
+fn agent(args: &DimgBuildArgs, session: &Session) -> Option<PathBuf> {
+    let socket = session.settings.ssh_agent().filter(|_| args.project.ssh_keys.is_empty())?;
+    let is_socket = std::fs::metadata(&socket).is_ok_and(|found| found.file_type().is_socket());
+    is_socket.then_some(socket)
 }
 
 fn dry_run(
