@@ -22,9 +22,10 @@ use crate::dockerfile::ImageFact;
 pub const OWN: &str = "/.strake";
 
 /// Where the socket of the ssh agent is in an assembly container.
-const AGENT: &str = "/tmp/strake-ssh-agent";
+pub const AGENT: &str = "/tmp/strake-ssh-agent";
 
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs are looked for when the image does not say.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// An image that a stage stands on or takes files from.
 #[derive(Debug, Clone)]

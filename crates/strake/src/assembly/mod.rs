@@ -4,6 +4,7 @@
 //! machine has: the repositories, the folders that are mounted, the names under which images of stages are kept.
 
 mod files;
+mod shell;
 mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use strake_frontend::stagefile::plan::Conveyor;
 use strake_frontend::stagefile::{GitSource, ImageId, MountSource, slug};
 use strake_git::Repository;
 use strake_graph::Network;
-use strake_oci::Platform;
+use strake_oci::{ContainerConfig, Platform};
 use strake_store::TempDir;
 
 use crate::failure::Failure;
@@ -165,6 +166,10 @@ impl Assembler<'_> {
         if job.conveyor.stages[job.stage].kind.user_stage().is_none() {
             return Ok(AssemblyMounts::default());
         }
+        self.assembly_mounts(job.image, &job.below.fact.config.config)
+    }
+
+    fn assembly_mounts(&self, image: ImageId, below: &ContainerConfig) -> Result<AssemblyMounts, Failure> {
         let store = &self.session.store;
         let tools = match self.shared.tools.get() {
             Some(tools) => tools,
@@ -173,10 +178,9 @@ impl Assembler<'_> {
                 self.shared.tools.get_or_init(|| tools)
             }
         };
-        let image = self.project.file.image(job.image);
-        let config = &job.below.fact.config.config;
+        let image = self.project.file.image(image);
         let mut sources = BTreeMap::new();
-        for (source, to) in mounts_of(image, config).map_err(|error| self.cannot_lower(&error))? {
+        for (source, to) in mounts_of(image, below).map_err(|error| self.cannot_lower(&error))? {
             let path = self.mount_source(&source, &to)?;
             sources.insert((source, to), path);
         }

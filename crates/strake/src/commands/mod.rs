@@ -8,7 +8,7 @@ mod doctor;
 mod images;
 mod output;
 mod prune;
-mod run;
+pub(crate) mod run;
 mod suggest;
 mod transfer;
 

@@ -7,7 +7,7 @@ use strake_engine::Environment;
 use strake_engine::image::{self, ImageError, PullPolicy};
 use strake_exec::{Container, ExecError, Io, Mount, MountKind, Network, Process, Rootfs, Stdin, Stream};
 use strake_oci::{ContainerConfig, ImageConfig, ImageId, Reference};
-use strake_store::SnapshotMount;
+use strake_store::{ActiveSnapshot, SnapshotMount};
 
 use super::{in_session, ui};
 use crate::args::{RunArgs, Volume};
@@ -37,18 +37,12 @@ pub(super) fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
     let (id, config) = find(session, args, name)?;
     let layers = session.with(|env| image::materialise(env, id))?;
     let active = session.store.snapshots().prepare(&layers)?;
-    let rootfs = match active.mount() {
-        SnapshotMount::Overlay { lowers, upper, work, user_xattr } => {
-            Rootfs::Overlay { lowers, upper, work, user_xattr, volatile: true }
-        }
-        SnapshotMount::Directory(path) => Rootfs::Directory(path),
-    };
     let hostname = args.hostname.as_ref().or(args.name.as_ref());
     let mut container = Container {
-        rootfs,
+        rootfs: rootfs(&active),
         process: process(session, args, &config.config, command)?,
         mounts: args.volumes.iter().map(bind).collect::<Result<_, _>>()?,
-        network: container_network(session, args),
+        network: container_network(session, args.network.map_or(session.settings.network, network)),
         hostname: hostname.cloned().unwrap_or_else(|| active.id().as_str().chars().take(12).collect()),
         hosts: Vec::new(),
         read_only: false,
@@ -64,7 +58,12 @@ pub(super) fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
     }
     // From here on the terminal belongs to the container.
     session.ui.finish();
-    let status = attach(session, args, &container);
+    let stdin = match (args.interactive, args.tty) {
+        (true, true) => Stdin::Terminal,
+        (true, false) => Stdin::Inherit,
+        (false, _) => Stdin::Null,
+    };
+    let status = attach(session, &container, stdin);
     drop(active);
     match status {
         Ok(status) => Ok(u8::try_from(status.code()).unwrap_or(u8::MAX)),
@@ -176,8 +175,19 @@ fn bind(volume: &Volume) -> Result<Mount, Failure> {
     Ok(Mount { target: volume.target.clone(), kind: MountKind::Bind { source }, read_only: volume.read_only })
 }
 
-fn container_network(session: &Session, args: &RunArgs) -> Network {
-    match args.network.map_or(session.settings.network, network) {
+/// The root file system of a container that works on a snapshot.
+pub(crate) fn rootfs(active: &ActiveSnapshot) -> Rootfs {
+    match active.mount() {
+        SnapshotMount::Overlay { lowers, upper, work, user_xattr } => {
+            Rootfs::Overlay { lowers, upper, work, user_xattr, volatile: true }
+        }
+        SnapshotMount::Directory(path) => Rootfs::Directory(path),
+    }
+}
+
+/// The network of a container; where it can have none of its own, that is said.
+pub(crate) fn container_network(session: &Session, wanted: strake_graph::Network) -> Network {
+    match wanted {
         strake_graph::Network::None => Network::None,
         strake_graph::Network::Host => Network::Host,
         strake_graph::Network::Default => match session.private_network() {
@@ -190,10 +200,11 @@ fn container_network(session: &Session, args: &RunArgs) -> Network {
     }
 }
 
-fn attach(
+/// Runs a container whose output is this program's.
+pub(crate) fn attach(
     session: &Session,
-    args: &RunArgs,
     container: &Container,
+    stdin: Stdin,
 ) -> Result<strake_exec::ExitStatus, ExecError> {
     let mut forward = |stream: Stream, bytes: &[u8]| {
         let sent = match stream {
@@ -207,11 +218,6 @@ fn attach(
         if sent.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
             session.cancellation.cancel();
         }
-    };
-    let stdin = match (args.interactive, args.tty) {
-        (true, true) => Stdin::Terminal,
-        (true, false) => Stdin::Inherit,
-        (false, _) => Stdin::Null,
     };
     let io = Io { output: &mut forward, stdin };
     session.executor().run(container, io, session.cancellation.containers())

@@ -26,7 +26,7 @@ use crate::ui::conveyor::ConveyorRows;
 pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
     check_terminal(&args.introspect)?;
-    refuse_introspection(&args.introspect)?;
+    refuse_introspect_error(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
     if args.dry_run && !args.project.dev && has_no_store(&settings.root) {
@@ -61,12 +61,14 @@ fn check_terminal(asked: &IntrospectArgs) -> Result<(), Failure> {
 }
 
 /// What is asked for and not done must not pass for done.
-fn refuse_introspection(asked: &IntrospectArgs) -> Result<(), Failure> {
-    if *asked == IntrospectArgs::default() {
+fn refuse_introspect_error(asked: &IntrospectArgs) -> Result<(), Failure> {
+    if !asked.introspect_error {
         return Ok(());
     }
-    Err(Failure::input("introspection is not built yet")
-        .hint("look into a stage that was assembled: strake dimg run --stage STAGE"))
+    Err(Failure::input(
+        "--introspect-error is not built yet: what a failed command leaves behind is not kept",
+    )
+    .hint("look at the state before the stage with --introspect-before-error"))
 }
 
 fn mode(args: &DimgBuildArgs) -> Mode {
@@ -108,6 +110,8 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         lock_timeout: Duration::from_secs(args.lock_timeout),
         printer,
         assembler,
+        introspect: &args.introspect,
+        answered: BTreeSet::new(),
     };
     for image in images {
         let level = match project.file.image(image).name.as_str() {
@@ -119,6 +123,7 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         };
         assembly.image(image, level)?;
     }
+    assembly.say_what_was_not_seen();
     Ok(0)
 }
 
