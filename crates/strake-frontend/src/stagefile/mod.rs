@@ -32,6 +32,7 @@ mod origin;
 mod overlap;
 mod parse;
 pub mod plan;
+mod presets;
 mod resolve;
 pub mod scheme31;
 mod shell;
@@ -45,5 +46,6 @@ pub use config::{
 };
 pub use origin::LineOrigins;
 pub use parse::{Parsed, parse};
+pub use presets::Presets;
 pub use slug::{project_name, slug};
 pub use stage::{ImportPosition, StageKind, UserStage};

@@ -1,7 +1,7 @@
 //! From the stage file and the files beside it to one text.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +25,9 @@ const TEMPLATE_MAX: u64 = 2 << 20;
 
 /// The largest file that a template may take in, in bytes.
 const FILE_MAX: u64 = 16 << 20;
+
+/// More missing files than anybody wants to read of: a template may ask in a loop.
+const WARNINGS_MAX: usize = 20;
 
 /// More further templates than any project has.
 const TEMPLATES_MAX: usize = 10_000;
@@ -62,14 +65,14 @@ impl Templates<'_> {
             texts.insert(name, text);
             added.map_err(|error| wrong(&error, &texts))?;
         }
-        let warnings = Rc::new(RefCell::new(Vec::new()));
+        let warnings = Rc::new(RefCell::new(BTreeSet::new()));
         let context = Map::new();
         context.insert("Files", files(self.root.clone(), warnings.clone()));
         let host = Host { now: Some(now), env: Some(variable), limits: Limits::default() };
         let rendered = templates
             .render(self.file_name, &context.into(), &host)
             .map_err(|error| wrong(&error, &texts))?;
-        let warnings = warnings.borrow().clone();
+        let warnings = warnings.borrow().iter().cloned().collect();
         Ok((Told::new(rendered, texts), warnings))
     }
 
@@ -119,7 +122,7 @@ impl Templates<'_> {
 }
 
 /// `.Files`: what a template may ask of the project's files.
-fn files(root: Arc<RootDir>, warnings: Rc<RefCell<Vec<String>>>) -> Object {
+fn files(root: Arc<RootDir>, warnings: Rc<RefCell<BTreeSet<String>>>) -> Object {
     let exists = root.clone();
     Object::new("Files")
         .method("Get", move |arguments| {
@@ -129,8 +132,11 @@ fn files(root: Arc<RootDir>, warnings: Rc<RefCell<Vec<String>>>) -> Object {
                     format!("read {path}: it is not UTF-8, so it cannot be part of the stage file")
                 }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let warning = format!(".Files.Get {path:?}: there is no such file; taken as empty");
-                    warnings.borrow_mut().push(warning);
+                    let mut warnings = warnings.borrow_mut();
+                    if warnings.len() < WARNINGS_MAX {
+                        warnings
+                            .insert(format!(".Files.Get {path:?}: there is no such file; taken as empty"));
+                    }
                     Ok(Value::from(""))
                 }
                 Err(error) => Err(format!("read {path}: {}", reason(&error))),
@@ -190,6 +196,13 @@ mod tests {
         let (text, warnings) = render(&dir).unwrap();
         assert_eq!(text, "12ftrue value 1970");
         assert_eq!(warnings, [".Files.Get \"no\": there is no such file; taken as empty"]);
+    }
+
+    #[test]
+    fn missing_files_are_not_told_of_without_end() {
+        let text = "{{ range until 1000 }}{{ $.Files.Get \"same\" }}{{ $.Files.Get (toString .) }}{{ end }}";
+        let (text, warnings) = render(&project(&[("strake.yaml", text)])).unwrap();
+        assert_eq!((text.as_str(), warnings.len()), ("", WARNINGS_MAX));
     }
 
     #[test]

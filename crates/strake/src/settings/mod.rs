@@ -185,6 +185,11 @@ impl Settings {
         self.outside.variables()
     }
 
+    /// The user's home directory.
+    pub(crate) fn home(&self) -> Option<PathBuf> {
+        self.outside.home()
+    }
+
     /// Where the system wants temporary files.
     pub(crate) fn temp_dir(&self) -> PathBuf {
         self.outside.path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"))

@@ -147,6 +147,19 @@ fn stages_of_lost_or_foreign_commits_are_made_again() {
 }
 
 #[test]
+fn an_image_of_another_signature_is_not_the_stage() {
+    let project = project();
+    let signatures = plan(&project);
+    put(&project, &signatures[0], None);
+    assert!(states(&project).starts_with("From USING CACHE"));
+    let name = format!("dimgstage-app:{}", signatures[0]);
+    let dockerfile = format!("FROM busybox\nLABEL strake-signature={}\n", signatures[1]);
+    project.sandbox.write("image/Dockerfile", dockerfile).unwrap();
+    project.sandbox.strake(["build", "-q", "--network=none", "-t", &name, "image"]).succeed().unwrap();
+    assert!(states(&project).starts_with("From BUILD"), "{}", states(&project));
+}
+
+#[test]
 fn what_git_said_is_remembered_and_may_be_forgotten() {
     let project = project();
     // Nobody listens there, so the build ends when it has planned.

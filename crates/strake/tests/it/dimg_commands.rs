@@ -108,3 +108,25 @@ fn options_shape_the_rows() {
     assert!(failed.stderr.contains("no terminal"), "{failed}");
     assert!(project.fails(2, &["dimg", "stages", "push", "x"]).stderr.contains("strake dimg stages: "));
 }
+
+#[test]
+fn presets_hold_when_nothing_else_is_said() {
+    let project = Project::with("dimg: ~\nfrom: 127.0.0.1:1/a\n");
+    project.file(".dapp_config", "dry_run: yes\ncolor: on\nbuild_dir: /nowhere\nci:\n  color: off\n");
+    let printed = project.command(&["build"]).succeed().unwrap();
+    assert!(printed.stdout.contains("[BUILD]") && printed.stdout.contains('\u{1b}'), "{printed}");
+    assert!(printed.stderr.contains("warning: ") && printed.stderr.contains("`build_dir`"), "{printed}");
+    assert!(!project.prints(&["build", "--color", "off"]).contains('\u{1b}'));
+    let ci = project.command(&["build"]).env("GITLAB_CI", "true").succeed().unwrap();
+    assert!(!ci.stdout.contains('\u{1b}'), "{ci}");
+    project.file(".strake_config", "dry_run: no\nquiet: yes\n");
+    assert_eq!(project.prints(&["build", "--dry-run"]), "");
+    assert!(project.prints(&["build", "--dry-run", "--verbose"]).contains("[BUILD]"));
+    project.fails(3, &["build"]);
+    project.file(".strake_config", "colour: on\n");
+    let failed = project.fails(2, &["build"]);
+    assert!(
+        failed.stderr.contains(".strake_config:1:1") && failed.stderr.contains("did you mean `color`?"),
+        "{failed}"
+    );
+}

@@ -47,6 +47,9 @@ fn a_mapping_without_files_is_told_with_its_place() {
     let project = Project::with("dimg: ~\nfrom: a\ngit:\n- add: /scr\n  to: /app\n");
     let failed = project.fails(2, &["dimg", "build", "--dry-run"]);
     assert!(failed.stderr.contains("strake.yaml:4:3") && failed.stderr.contains("takes no file"), "{failed}");
+    project.file("strake.yaml", "dimg: ~\nfrom: a\ngit:\n- add: /src\n  to: /app\n  includePaths: '*.js'\n");
+    let failed = project.fails(2, &["dimg", "build", "--dry-run"]);
+    assert!(failed.stderr.contains("strake.yaml:4:3") && failed.stderr.contains("takes no file"), "{failed}");
     let nowhere = Project::with("dimg: ~\nfrom: a\ngit:\n- to: /app\n");
     nowhere.sandbox.run("rm").args(["-rf", "p/.git"]).succeed().unwrap();
     let failed = nowhere.fails(2, &["dimg", "build", "--dry-run"]);

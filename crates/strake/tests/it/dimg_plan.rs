@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use strake_testkit::{Sandbox, TestUser, is_root, lacking};
+use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking};
 
 use crate::STRAKE;
 use crate::dimg_scene::{Project, rows, signatures};
@@ -222,8 +222,8 @@ fn an_ordinary_user_gets_the_same_plan() {
 
 #[test]
 fn branches_tags_and_commits_of_other_repositories_are_followed() {
-    let project = Project::with("dimg: ~\nfrom: a\n");
-    project.sandbox.load_base(strake_testkit::Base::Busybox, "busybox").unwrap();
+    let project = Project::with("");
+    project.sandbox.load_base(Base::Busybox, "busybox").unwrap();
     let git = |words: &[&str]| {
         let who = ["-c", "user.name=A", "-c", "user.email=a@example.org"];
         let run = project.sandbox.run("git").args(who).args(words).directory(&project.sandbox.path("other"));
@@ -237,27 +237,29 @@ fn branches_tags_and_commits_of_other_repositories_are_followed() {
     let first = git(&["rev-parse", "HEAD"]);
     let url = format!("file://{}", project.sandbox.path("other").display());
     let file = |what: &str| {
-        let mapping =
-            format!("- url: {url}\n  {what}\n  add: /lib\n  to: /x\n  stageDependencies:\n    install: a\n");
-        project.file(
-            "strake.yaml",
-            &format!("dimg: ~\nfrom: busybox\ngit:\n{mapping}shell:\n  install: 'true'\n"),
-        );
+        let mapping = format!("- url: {url}\n  {what}\n  add: /lib\n  to: /x\n");
+        project.file("strake.yaml", &format!("dimg: ~\nfrom: busybox\ngit:\n{mapping}"));
     };
-    let install = || project.prints(&["stage", "image", "--stage", "install"]);
+    let last = || project.prints(&["stage", "image"]);
+    let content = || project.prints(&["dimg", "run", "--network", "none", "--", "cat", "/x/a"]);
+    let commit = format!("commit: {first}");
+    let kinds = ["branch: main", "tag: v1", &commit, "as: nothing"];
     let mut seen = Vec::new();
-    for what in ["branch: main", "tag: v1", &format!("commit: {first}")] {
+    for what in kinds {
         file(what);
         project.prints(&["build"]);
-        seen.push((what.to_owned(), install()));
+        assert_eq!(content(), "1\n", "{what}");
+        seen.push(last());
     }
     project.sandbox.write("other/lib/a", "2\n").unwrap();
     git(&["commit", "-q", "-a", "-m", "second"]);
-    for (what, before) in &seen {
+    for (what, before) in kinds.iter().zip(&seen) {
         file(what);
-        assert_eq!(install(), *before, "nothing is fetched to tell a name");
+        assert_eq!(last(), *before, "nothing is fetched to tell a name");
         project.prints(&["build"]);
-        assert_eq!(install() == *before, !what.starts_with("branch"), "{what}");
+        let moves = what.starts_with("branch") || what.starts_with("as");
+        assert_eq!(content(), if moves { "2\n" } else { "1\n" }, "{what}");
+        assert_eq!(last() != *before, moves, "{what}");
     }
     file("branch: nope");
     let failed = project.fails(2, &["build"]);

@@ -12,6 +12,7 @@ use strake_testkit::{Failure, Outcome, Registry, Run, Sandbox, write_docker_arch
 use crate::limit;
 use crate::measure::{Cost, Watch, cost};
 use crate::peer::{PEERS, Peer, Peers};
+use crate::plan::plan;
 use crate::table::{Row, Target};
 
 /// One line: what it is called on the command line, and what produces its rows.
@@ -21,19 +22,20 @@ pub(crate) struct Line {
 }
 
 /// All lines, in the table's order.
-pub(crate) const LINES: [Line; 6] = [
+pub(crate) const LINES: [Line; 7] = [
     Line { name: "noop", run: noop },
     Line { name: "run", run: run_steps },
     Line { name: "copy", run: copy },
     Line { name: "pull", run: pull },
     Line { name: "export", run: export },
     Line { name: "stages", run: stages },
+    Line { name: "plan", run: plan },
 ];
 
 /// Everything the lines share.
 pub(crate) struct Bench {
-    peers: Peers,
-    rounds: usize,
+    pub(crate) peers: Peers,
+    pub(crate) rounds: usize,
     directory: tempfile::TempDir,
     failures: Vec<String>,
     _sandbox: Sandbox,
@@ -65,7 +67,7 @@ impl Bench {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -387,7 +389,7 @@ fn megabytes(cost: Cost) -> f64 {
     cost.resident as f64 / 1e6
 }
 
-fn median(mut samples: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut samples: Vec<f64>) -> Option<f64> {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len() / 2).copied()
 }

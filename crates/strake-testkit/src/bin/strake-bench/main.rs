@@ -10,6 +10,7 @@ mod limit;
 mod line;
 mod measure;
 mod peer;
+mod plan;
 mod table;
 
 use std::process::ExitCode;

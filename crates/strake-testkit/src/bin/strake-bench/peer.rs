@@ -66,7 +66,14 @@ impl Peers {
         self.measured(peer, command, watch)
     }
 
-    /// The same, but base images may come from a registry on loopback.
+    /// Builds the stage file in `directory`. Only strake knows such files.
+    pub(crate) fn stage_file(&self, directory: &Path) -> Outcome<Cost> {
+        let mut command = self.command(Peer::Strake);
+        command.args(["dimg", "build"]).current_dir(directory);
+        self.measured(Peer::Strake, command, Watch::Nothing)
+    }
+
+    /// The same as [`Self::build`], but base images may come from a registry on loopback.
     pub(crate) fn build_from_registry(
         &self,
         peer: Peer,

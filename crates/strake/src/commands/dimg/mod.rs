@@ -2,6 +2,7 @@
 
 mod assemble;
 mod build;
+mod presets;
 mod printer;
 mod run;
 mod shown;
@@ -21,12 +22,29 @@ use crate::settings::Settings;
 /// `strake dimg …`.
 pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
     match args.command {
-        DimgCommand::Build(args) => build::build(&args, settings),
+        DimgCommand::Build(mut args) => {
+            let presets = presets::load(&args.project, &settings)?;
+            presets::apply_to_project(&presets, &mut args.project);
+            presets::apply_to_rows(&presets, &mut args.rows);
+            args.dry_run |= presets.dry_run == Some(true);
+            build::build(&args, settings)
+        }
         DimgCommand::List(args) => list(&args, &settings),
-        DimgCommand::Run(args) => run::run(&args, settings),
-        DimgCommand::Tag(args) => tag::tag(&args, settings),
-        DimgCommand::Stage(args) => stage(&args, settings),
-        DimgCommand::Slug(args) => self::slug_of(&args),
+        DimgCommand::Run(mut args) => {
+            let presets = presets::load(&args.project, &settings)?;
+            presets::apply_to_project(&presets, &mut args.project);
+            args.dry_run |= presets.dry_run == Some(true);
+            run::run(&args, settings)
+        }
+        DimgCommand::Tag(mut args) => {
+            let presets = presets::load(&args.project, &settings)?;
+            presets::apply_to_project(&presets, &mut args.project);
+            presets::apply_to_rows(&presets, &mut args.rows);
+            args.dry_run |= presets.dry_run == Some(true);
+            tag::tag(&args, settings)
+        }
+        DimgCommand::Stage(args) => stage(args, settings),
+        DimgCommand::Slug(args) => slug_of(&args),
     }
 }
 
@@ -40,9 +58,13 @@ pub(super) fn list(args: &DimgListArgs, settings: &Settings) -> Result<u8, Failu
 }
 
 /// `strake dimg stage …`.
-pub(super) fn stage(args: &StageArgs, settings: Settings) -> Result<u8, Failure> {
-    match &args.command {
-        StageCommand::Image(args) => stage::image(args, settings),
+pub(super) fn stage(args: StageArgs, settings: Settings) -> Result<u8, Failure> {
+    match args.command {
+        StageCommand::Image(mut args) => {
+            let presets = presets::load(&args.project, &settings)?;
+            presets::apply_to_project(&presets, &mut args.project);
+            stage::image(&args, settings)
+        }
     }
 }
 
