@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, OFlags, ResolveFlags};
 use rustix::io::Errno as Os;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::first::raw;
 use crate::error::ExecError;
+use crate::mount::open_beneath;
 use crate::user::{self, Ids, UserError};
 
 /// Docker's default capabilities.
@@ -67,7 +68,7 @@ fn read_database(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, ExecError>
     // A pipe or device in its place must neither block nor be started by the opening.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+    let file = match open_beneath(root, path, flags, resolve) {
         Ok(file) => file,
         Err(Os::NOENT | Os::NOTDIR) => return Ok(Vec::new()),
         Err(errno) => return Err(unreadable(errno.to_string()).into()),

@@ -30,6 +30,7 @@ pub(crate) use root::{Root, build, enter};
 pub(crate) use scratch::Scratch;
 pub(crate) use sources::{HostPlaces, Source, prepare};
 pub(crate) use standard::console;
+pub(crate) use target::open_beneath;
 pub(crate) use trace::{Trace, clean};
 
 use crate::error::{Errno, ExecError};

@@ -198,7 +198,7 @@ impl<'a> Tree<'a> {
 }
 
 /// Opens `path` under the rules of `resolve`. The kernel asks for a repetition when something was renamed meanwhile.
-pub(super) fn open_beneath(
+pub(crate) fn open_beneath(
     directory: BorrowedFd<'_>,
     path: &str,
     flags: OFlags,

@@ -256,7 +256,14 @@ impl Applier<'_> {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(root.as_fd(), os(path), flags, Mode::empty(), resolve) {
+        let found = loop {
+            // The kernel asks for a repetition when something was renamed during the walk.
+            match rustix::fs::openat2(root.as_fd(), os(path), flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) => {}
+                found => break found,
+            }
+        };
+        match found {
             // It exists, so this makes nothing and finds the same.
             Ok(_) => self.tree.directory(path).map(Some),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
