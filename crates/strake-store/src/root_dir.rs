@@ -292,17 +292,21 @@ impl RootDir {
 
     /// Opens `path` within the root with the given flags; always close-on-exec.
     pub(crate) fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        let inside = relative(path)?;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        // EAGAIN is the kernel's answer when something was renamed during the walk; it asks for another try.
-        for _ in 0..64 {
-            match rustix::fs::openat2(&self.0, inside, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                Err(Errno::AGAIN) => {}
-                result => return Ok(result?),
-            }
-        }
-        Err(Errno::AGAIN.into())
+        Ok(open_in_root(&self.0, relative(path)?, flags)?)
     }
+}
+
+/// Opens a relative path within `root` with the given flags; always close-on-exec.
+pub(crate) fn open_in_root(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // EAGAIN is the kernel's answer when something was renamed during the walk; it asks for another try.
+    for _ in 0..64 {
+        match rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 impl AsFd for RootDir {

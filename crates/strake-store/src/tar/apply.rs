@@ -16,7 +16,7 @@ use super::attributes::{Attributes, Place, Setter};
 use super::read::{Entry, Kind, TarReader};
 use super::tree::{Dir, Tree, failed, io, is_below_or_same, split};
 use super::{Applied, ApplyOptions, TarError, Whiteouts, escape};
-use crate::root_dir::Metadata;
+use crate::root_dir::{Metadata, open_in_root};
 use crate::xattr::Mark;
 use crate::{Flavour, xattr};
 
@@ -254,16 +254,7 @@ impl Applier<'_> {
         if path.is_empty() {
             return Ok(Some(root));
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let found = loop {
-            // The kernel asks for a repetition when something was renamed during the walk.
-            match rustix::fs::openat2(root.as_fd(), os(path), flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN) => {}
-                found => break found,
-            }
-        };
-        match found {
+        match open_in_root(root.as_fd(), Path::new(os(path)), OFlags::PATH | OFlags::DIRECTORY) {
             // It exists, so this makes nothing and finds the same.
             Ok(_) => self.tree.directory(path).map(Some),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
