@@ -34,6 +34,9 @@ pub enum BuildError {
     /// What was found in the cache was removed by somebody else, again and again.
     #[error("cached results are being removed while the build uses them")]
     Pruned,
+    /// All steps are done, but their result cannot be had, or not be compared with what is published.
+    #[error(transparent)]
+    Share(Box<StepError>),
     /// The local store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -45,7 +48,7 @@ impl BuildError {
         match self {
             Self::Pruned | Self::Store(StoreError::NoLayer(_)) => true,
             Self::Step { source, .. } => source.is_pruned(),
-            Self::Failed(_) | Self::Cancelled | Self::Store(_) => false,
+            Self::Failed(_) | Self::Cancelled | Self::Share(_) | Self::Store(_) => false,
         }
     }
 }

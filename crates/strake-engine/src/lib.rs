@@ -12,6 +12,7 @@ pub mod export;
 pub mod files;
 pub mod image;
 pub mod lock;
+mod remote;
 mod request;
 mod schedule;
 mod signature;
@@ -19,6 +20,7 @@ mod step;
 
 pub use error::{BuildError, ProcessFailure, StepError, StepFailure};
 pub use event::{Event, Events, Explanation, Holder, PlannedStep, Stream, TransferId, TransferKind};
+pub use remote::Sharing;
 pub use request::{BuildOutput, BuildRequest, Cancellation, ContextSource, Environment, Secret, StageOutput};
 pub use schedule::build;
 pub use signature::Signature;

@@ -15,6 +15,7 @@ use strake_store::{LayerId, Store};
 
 use crate::event::Events;
 use crate::files::FileSet;
+use crate::remote::Sharing;
 use crate::signature::Signature;
 
 /// One build, settled in every respect.
@@ -41,6 +42,12 @@ pub struct BuildRequest {
     /// What tells one project's builds from another's (the Dockerfile's absolute path): a step's history is looked
     /// up by this, its stage and its number.
     pub place: String,
+    /// The latest time that files of the result have (`SOURCE_DATE_EPOCH`), in seconds since the Unix epoch.
+    pub epoch: Option<i64>,
+    /// Where finished steps are shared with other machines.
+    pub sharing: Sharing,
+    /// Whether the layers of the targets are needed here, and not only known.
+    pub wants_layers: bool,
 }
 
 /// Where the files of a build context are.

@@ -64,6 +64,11 @@ impl RegistryError {
         self
     }
 
+    /// Whether the registry says that something named in the request is not there or not to its liking.
+    pub fn is_about_content(&self) -> bool {
+        matches!(self.kind, ErrorKind::NotFound | ErrorKind::Refused)
+    }
+
     /// The registry's failure inside an `io::Error` of a [`BlobReader`](crate::BlobReader), however deep other
     /// readers have wrapped it.
     pub fn from_io(error: &io::Error) -> Option<&Self> {

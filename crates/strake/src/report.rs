@@ -180,6 +180,7 @@ pub(crate) fn build_failure(source: &Source, error: BuildError) -> Failure {
             failure.about(ui::clean(label.as_bytes()))
         }
         BuildError::Cancelled => Failure::new(Kind::Interrupted, "the build was stopped"),
+        BuildError::Share(cause) => step_error(*cause),
         BuildError::Store(error) => error.into(),
         other @ BuildError::Pruned => Failure::environment(chain(&other)).hint("run the build again"),
     }

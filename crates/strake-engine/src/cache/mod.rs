@@ -1,12 +1,13 @@
 //! What is remembered of steps: records by signature, results by content, and the latest build of each place.
 //!
-//! Four kinds of documents in the store's index:
+//! Five kinds of documents in the store's index:
 //!
 //! | kind     | key                                   | says                                                      |
 //! |----------|---------------------------------------|-----------------------------------------------------------|
 //! | `step`   | signature                             | the layer, the parts, the canonical signature             |
 //! | `result` | base's canonical signature + content  | the first signature that gave this result                 |
 //! | `selection` | layers + what was selected          | the digest of the files that a copy took from there       |
+//! | `content` | a layer that another machine made    | its content, times aside                                  |
 //! | `place`  | project, stage, number of the step    | the signature built there last: the nearest earlier build |
 //!
 //! Which files a copy took is a document of its own (`files`, by the digest that is a part of the signature): it is
@@ -18,14 +19,16 @@ use strake_graph::Encoder;
 use strake_oci::Digest;
 use strake_store::{Index, LayerId, Link, NewDocument, StoreError};
 
-pub(crate) use record::CacheRecord;
+pub(crate) use record::{CacheRecord, Foreign};
 
+use crate::image::record as image;
 use crate::signature::Signature;
 
 const STEP: &str = "step";
 const RESULT: &str = "result";
 const PLACE: &str = "place";
 const SELECTION: &str = "selection";
+const CONTENT: &str = "content";
 
 /// The records of one store.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +64,7 @@ impl<'a> LocalCache<'a> {
             return Ok(None);
         };
         let own_layer_is_there = match record.layers.last() {
-            Some(layer) => self.index.layer(layer)?.is_some(),
+            Some(layer) => image::is_known_layer(self.index, layer)?,
             None => false,
         };
         Ok(own_layer_is_there.then_some(record))
@@ -69,11 +72,53 @@ impl<'a> LocalCache<'a> {
 
     /// Whether two layers of this store have the same content, times aside.
     pub(crate) fn equal_content(&self, one: &LayerId, two: &LayerId) -> Result<bool, StoreError> {
-        let content = |layer| Ok::<_, StoreError>(self.index.layer(layer)?.and_then(|layer| layer.content));
-        Ok(match (content(one)?, content(two)?) {
+        Ok(match (self.content(one)?, self.content(two)?) {
             (Some(one), Some(two)) => one == two,
             _ => false,
         })
+    }
+
+    /// The content of a layer, times aside, as far as it is known; of one that is not unpacked from whoever made it.
+    pub(crate) fn content(&self, layer: &LayerId) -> Result<Option<Digest>, StoreError> {
+        if let Some(content) = self.index.layer(layer)?.and_then(|layer| layer.content) {
+            return Ok(Some(content));
+        }
+        let document = self.index.get(CONTENT, layer.as_str())?;
+        Ok(document.and_then(|document| std::str::from_utf8(&document.body).ok()?.parse().ok()))
+    }
+
+    /// Whether the directory of a layer is here.
+    pub(crate) fn is_unpacked(&self, layer: &LayerId) -> Result<bool, StoreError> {
+        self.index.has_layer(layer)
+    }
+
+    /// Whether the directories of all these layers are here.
+    pub(crate) fn are_unpacked(&self, layers: &[LayerId]) -> Result<bool, StoreError> {
+        for layer in layers {
+            if !self.is_unpacked(layer)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Remembers what whoever made them says of the content of layers.
+    pub(crate) fn put_contents(&self, contents: &[(LayerId, Digest)]) -> Result<(), StoreError> {
+        let mut documents = Vec::new();
+        for (layer, content) in contents {
+            documents.push(NewDocument {
+                kind: CONTENT.to_owned(),
+                key: layer.to_string(),
+                body: content.to_string().into_bytes(),
+                links: vec![image::layer_link(self.index, layer)?],
+            });
+        }
+        if documents.is_empty() { Ok(()) } else { self.index.put_many(&documents) }
+    }
+
+    /// Forgets a step: what its record names cannot be had.
+    pub(crate) fn forget(&self, signature: Signature) -> Result<bool, StoreError> {
+        self.index.delete(STEP, &signature.to_string())
     }
 
     /// Marks records, and the layers they name, as used just now, so that a collection running beside keeps them.
@@ -105,11 +150,12 @@ impl<'a> LocalCache<'a> {
 
     /// Keeps the record of a step that was executed, and by its content when it is the first of its kind.
     pub(crate) fn put(&self, signature: Signature, record: &CacheRecord) -> Result<(), StoreError> {
+        let links = record.layers.iter().map(|layer| self.links_of(layer)).collect::<Result<Vec<_>, _>>()?;
         let mut documents = vec![NewDocument {
             kind: STEP.to_owned(),
             key: signature.to_string(),
             body: record.to_bytes(),
-            links: record.layers.iter().cloned().map(Link::Layer).collect(),
+            links: links.into_iter().flatten().collect(),
         }];
         if let (Some(content), Some(base)) = (&record.content, record.base)
             && record.canonical == signature
@@ -122,6 +168,15 @@ impl<'a> LocalCache<'a> {
             });
         }
         self.index.put_many(&documents)
+    }
+
+    /// What keeps a layer, and what is known of it.
+    fn links_of(&self, layer: &LayerId) -> Result<Vec<Link>, StoreError> {
+        let content = Link::Document { kind: CONTENT.to_owned(), key: layer.to_string() };
+        Ok(match image::layer_link(self.index, layer)? {
+            directory @ Link::Layer(_) => vec![directory],
+            chain => vec![chain, content],
+        })
     }
 
     /// The signature that was built or used last at a place, with its record if that is still there.
@@ -162,7 +217,8 @@ impl<'a> LocalCache<'a> {
         digest: &Digest,
         layers: &[LayerId],
     ) -> Result<(), StoreError> {
-        let links: Vec<Link> = layers.iter().cloned().map(Link::Layer).collect();
+        let links =
+            layers.iter().map(|layer| image::layer_link(self.index, layer)).collect::<Result<Vec<_>, _>>()?;
         self.index.put(SELECTION, &key.hex(), digest.to_string().as_bytes(), &links)
     }
 }

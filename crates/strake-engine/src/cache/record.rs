@@ -25,6 +25,22 @@ pub(crate) struct CacheRecord {
     pub(crate) built: u64,
     /// How long it took, in milliseconds.
     pub(crate) millis: u64,
+    /// The signature of the step it stands on, when that has a record too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) below: Option<Signature>,
+    /// Where the result comes from when another machine made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) foreign: Option<Foreign>,
+}
+
+/// A result that another machine made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Foreign {
+    /// The repository that it was found in.
+    pub(crate) repository: String,
+    /// The latest time that its files have, when that was limited (`SOURCE_DATE_EPOCH`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) epoch: Option<i64>,
 }
 
 impl CacheRecord {
@@ -40,6 +56,8 @@ impl CacheRecord {
             parts,
             built: 0,
             millis: 0,
+            below: None,
+            foreign: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use strake_oci::{ImageConfig, ImageId, Reference};
+use strake_oci::{DiffId, ImageConfig, ImageId, Reference};
 use strake_store::{LayerId, StoreError};
 
 use super::error::ImageError;
@@ -64,7 +64,7 @@ fn set_times(config: &mut ImageConfig, options: &CommitOptions) {
 }
 
 /// Finds the diff ID of each layer, computing those that nobody knows yet, several at once.
-fn describe_layers(
+pub(crate) fn describe_layers(
     env: &Environment<'_>,
     layers: &[LayerId],
     epoch: Option<i64>,
@@ -82,6 +82,22 @@ fn describe_layers(
         }
     }
     Ok(known.into_iter().flatten().collect())
+}
+
+/// The diff IDs of layers, where all of them are known without reading anything.
+pub(crate) fn known_diff_ids(
+    env: &Environment<'_>,
+    layers: &[LayerId],
+    epoch: Option<i64>,
+) -> Result<Option<Vec<DiffId>>, ImageError> {
+    let mut diff_ids = Vec::with_capacity(layers.len());
+    for layer in layers {
+        match known_layer(env, layer, epoch)? {
+            Some(known) => diff_ids.push(known.diff_id),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(diff_ids))
 }
 
 fn known_layer(

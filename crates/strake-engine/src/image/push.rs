@@ -1,9 +1,10 @@
 //! Sending an image to its registry.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use strake_oci::{Compression, Descriptor, Digest, ImageManifest, MediaType, Reference};
+use strake_oci::{Compression, Descriptor, DiffId, Digest, ImageManifest, MediaType, Reference};
 use strake_registry::{BlobSource, ErrorKind, Pushed, PushedBlob, RegistryError};
 use strake_store::LayerBlob;
 
@@ -59,6 +60,51 @@ pub(crate) fn push(
     let pushed = run_all(env, reference, options, &jobs)?;
     let statistics = count(&pushed);
     finish(env, reference, name, kept, pushed, statistics)
+}
+
+/// An image that no name of this store stands for, ready to be sent.
+pub(crate) struct Described<'a> {
+    /// Bottom first.
+    pub(crate) layers: &'a [ImageLayer],
+    /// The bytes of its configuration.
+    pub(crate) config: &'a [u8],
+    /// The annotations of its manifest.
+    pub(crate) annotations: &'a BTreeMap<String, String>,
+}
+
+/// What a described image became.
+pub(crate) struct PushedDescribed {
+    pub(crate) manifest: Descriptor,
+    /// The blobs of its layers.
+    pub(crate) layers: Vec<Descriptor>,
+}
+
+/// Sends an image to a repository. Of the layers that are `known` to be there nothing is asked.
+///
+/// # Errors
+/// When the content of a layer cannot be had, or the registry refuses.
+pub(crate) fn push_described(
+    env: &Environment<'_>,
+    reference: &Reference,
+    image: &Described<'_>,
+    compression: Compression,
+    known: &BTreeMap<DiffId, Descriptor>,
+) -> Result<PushedDescribed, ImageError> {
+    let config = Descriptor::of(MediaType::OCI_CONFIG, image.config);
+    let unknown = image.layers.iter().filter(|layer| !known.contains_key(&layer.diff_id));
+    let mut jobs: Vec<Job<'_>> = unknown.map(|layer| Job::Layer(layer, None)).collect();
+    jobs.push(Job::Config(image.config, &config));
+    let mut pushed = run_all(env, reference, &PushOptions { compression }, &jobs)?.into_iter();
+    let layer = |layer: &ImageLayer| match known.get(&layer.diff_id) {
+        Some(descriptor) => descriptor.clone(),
+        None => pushed.next().expect("every job has its result").descriptor,
+    };
+    let layers: Vec<Descriptor> = image.layers.iter().map(layer).collect();
+    let mut manifest = ImageManifest::oci(config, layers.clone());
+    manifest.annotations.clone_from(image.annotations);
+    let media_type = MediaType::from(MediaType::OCI_MANIFEST);
+    let manifest = env.registry.push_manifest(reference, &media_type, &manifest.to_bytes())?;
+    Ok(PushedDescribed { manifest, layers })
 }
 
 /// Whether the tag already stands for this manifest: then everything it names is there too.

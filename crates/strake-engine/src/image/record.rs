@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use strake_oci::{
     ChainId, Compression, Descriptor, DiffId, Digest, ImageConfig, ImageId, ManifestError, Reference,
 };
-use strake_store::{LayerBlob, LayerId, Link, NewDocument, Store, StoreError};
+use strake_store::{Index, LayerBlob, LayerId, Link, NewDocument, Store, StoreError};
 
 use super::error::ImageError;
 
@@ -194,12 +194,7 @@ pub(crate) fn put_image(store: &Store, new: &NewImage<'_>) -> Result<ImageId, St
         } else {
             links.push(Link::Layer(layer.layer.clone()));
         }
-        let claims = claims(store, layer.diff_id)?;
-        links.extend(claims.iter().map(|claim| claim_link(layer.diff_id, claim)));
-        for blob in store.index().layer_blobs(layer.diff_id)?.iter().chain(&claims) {
-            links.push(Link::Blob(blob.digest));
-            links.extend(place_links(store, blob.digest)?);
-        }
+        links.extend(content_links(store, layer.diff_id)?);
     }
     links.extend(place_links(store, id.0)?);
     documents.push(document(IMAGE, id.0.hex(), &new.record, links));
@@ -226,11 +221,58 @@ fn name_document(reference: &Reference, record: &NameRecord) -> NewDocument {
     document(NAME, reference.to_string(), record, links)
 }
 
+/// Names the directory where the layer is unpacked, and otherwise where its content can be had.
 fn chain_document(store: &Store, diff_id: DiffId, chain: ChainId) -> Result<NewDocument, StoreError> {
     let layer = LayerId::of_chain(&chain);
     let is_unpacked = store.index().layer(&layer)?.is_some();
-    let links = if is_unpacked { vec![Link::Layer(layer.clone())] } else { Vec::new() };
+    let mut links = if is_unpacked { vec![Link::Layer(layer.clone())] } else { Vec::new() };
+    links.extend(content_links(store, diff_id)?);
     Ok(document(CHAIN, layer.to_string(), &ChainRecord { version: VERSION, diff_id, chain }, links))
+}
+
+/// What is known of where the content of a layer can be had.
+fn content_links(store: &Store, diff_id: DiffId) -> Result<Vec<Link>, StoreError> {
+    let claims = claims(store, diff_id)?;
+    let mut links: Vec<Link> = claims.iter().map(|claim| claim_link(diff_id, claim)).collect();
+    for blob in store.index().layer_blobs(diff_id)?.iter().chain(&claims) {
+        links.push(Link::Blob(blob.digest));
+        links.extend(place_links(store, blob.digest)?);
+    }
+    Ok(links)
+}
+
+/// Records the layers of a stack that is known from a manifest, bottom first, so that they can be fetched from
+/// `repository` when something must stand on them. Answers their directories, unpacked or not.
+pub(crate) fn put_stack(
+    store: &Store,
+    repository: &Reference,
+    layers: &[(DiffId, LayerBlob)],
+) -> Result<Vec<LayerId>, StoreError> {
+    let diff_ids: Vec<DiffId> = layers.iter().map(|(diff_id, _)| *diff_id).collect();
+    let mut documents = Vec::new();
+    let mut names = Vec::new();
+    for ((diff_id, blob), chain) in layers.iter().zip(ChainId::all(&diff_ids)) {
+        put_claim(store, *diff_id, blob)?;
+        put_place(store, repository, blob.digest)?;
+        documents.push(chain_document(store, *diff_id, chain)?);
+        names.push(LayerId::of_chain(&chain));
+    }
+    store.index().put_many(&documents)?;
+    Ok(names)
+}
+
+/// What keeps a layer: its directory where it was made here, and what it can be made from where it was not.
+pub(crate) fn layer_link(index: &Index, layer: &LayerId) -> Result<Link, StoreError> {
+    let is_chain = index.get(CHAIN, layer.as_str())?.is_some();
+    Ok(match is_chain {
+        true => Link::Document { kind: CHAIN.to_owned(), key: layer.to_string() },
+        false => Link::Layer(layer.clone()),
+    })
+}
+
+/// Whether a layer is here, or known well enough to be fetched.
+pub(crate) fn is_known_layer(index: &Index, layer: &LayerId) -> Result<bool, StoreError> {
+    Ok(index.has_layer(layer)? || index.get(CHAIN, layer.as_str())?.is_some())
 }
 
 /// Marks an image, and what is unpacked of it, as used just now. Answers whether the image is still there.

@@ -32,6 +32,7 @@ use strake_oci::HistoryEntry;
 
 use crate::error::{BuildError, StepError, StepFailure};
 use crate::event::{Event, Explanation};
+use crate::remote::Remote;
 use crate::request::{BuildOutput, BuildRequest, Environment, StageOutput};
 use crate::step::{Build, Executed, Looked, Miss, Resolved};
 use plan::Plan;
@@ -46,23 +47,25 @@ pub fn build(request: &BuildRequest, environment: &Environment<'_>) -> Result<Bu
     // What we found is marked as used before anything stands on it, so the second try can only lose to another one.
     const TRIES: usize = 5;
     let executed = Executed::default();
+    let remote = Remote::new(request, environment);
     for _ in 1..TRIES {
-        match build_once(request, environment, &executed) {
+        match build_once(request, environment, &executed, &remote) {
             Err(error) if error.is_pruned() => {}
             other => return other,
         }
     }
-    build_once(request, environment, &executed)
+    build_once(request, environment, &executed, &remote)
 }
 
 fn build_once(
     request: &BuildRequest,
     environment: &Environment<'_>,
     executed: &Executed,
+    remote: &Remote<'_>,
 ) -> Result<BuildOutput, BuildError> {
     let plan = Plan::new(request, environment)?;
     (environment.events)(Event::Planned(plan.shown(&request.graph)));
-    let build = Build::new(request, environment, executed, plan.numbers());
+    let build = Build::new(request, environment, executed, remote, plan.numbers());
     let resolved = std::thread::scope(|scope| {
         let (sender, receiver) = channel();
         let mut state = Loop {
@@ -75,6 +78,7 @@ fn build_once(
             parked: Vec::new(),
             looking: 0,
             running: 0,
+            publishing: 0,
             failure: None,
         };
         state.run(&receiver)
@@ -84,6 +88,7 @@ fn build_once(
     if !build.remember_used(&resolved)? {
         return Err(BuildError::Pruned);
     }
+    build.share(&resolved)?;
     let stages = request.graph.targets().iter().map(|target| stage_output(request, *target, &resolved));
     Ok(BuildOutput { stages: stages.collect() })
 }
@@ -97,7 +102,9 @@ pub(crate) enum Message {
     /// A step that waited has all its locks now and wants a slot again. Answered with whether it may go on.
     WantsSlot(StepId, SyncSender<bool>),
     /// A step that ran, or found its result after waiting.
-    Finished { step: StepId, held_slot: bool, result: Result<Resolved, StepError> },
+    Finished { step: StepId, held_slot: bool, is_published: bool, result: Result<Resolved, StepError> },
+    /// A finished step was published, or could not be.
+    Published,
 }
 
 struct Loop<'scope, 'env> {
@@ -111,6 +118,8 @@ struct Loop<'scope, 'env> {
     looking: usize,
     /// Threads that run or wait for a lock.
     running: usize,
+    /// Threads that publish what is finished.
+    publishing: usize,
     failure: Option<BuildError>,
 }
 
@@ -118,7 +127,7 @@ impl<'scope, 'env> Loop<'scope, 'env> {
     fn run(&mut self, messages: &Receiver<Message>) -> Result<Vec<Option<Resolved>>, BuildError> {
         loop {
             self.start_what_can_start();
-            if self.looking + self.running == 0 {
+            if self.looking + self.running + self.publishing == 0 {
                 break;
             }
             // The sender lives in `self`, so the channel cannot be closed.
@@ -203,8 +212,10 @@ impl<'scope, 'env> Loop<'scope, 'env> {
             }
             Message::Parked => self.slots += 1,
             Message::WantsSlot(step, answer) => self.parked.push((step, answer)),
-            Message::Finished { step, held_slot, result } => {
+            Message::Published => self.publishing -= 1,
+            Message::Finished { step, held_slot, is_published, result } => {
                 self.running -= 1;
+                self.publishing += usize::from(is_published);
                 self.slots += usize::from(held_slot);
                 match result {
                     Ok(resolved) => self.done(step, resolved),

@@ -10,10 +10,34 @@ use crate::step::{Build, Inputs, Miss, Resolved};
 
 /// Takes a step that missed to its end. Starts with a slot; says whether it still has one when it ends.
 pub(crate) fn run(build: &Build<'_>, step: StepId, inputs: &Inputs, miss: Miss, loop_: &Sender<Message>) {
+    let signature = miss.signature;
     let mut worker = Worker { build, step, loop_, held_slot: true };
-    let result = worker.locked_run(inputs, miss);
+    let (result, made) = match worker.locked_run(inputs, miss) {
+        Ok(Outcome::Found(resolved)) => (Ok(resolved), None),
+        Ok(Outcome::Made(resolved, lease)) => (Ok(resolved), Some(lease)),
+        Err(error) => (Err(error), None),
+    };
+    let is_published = made.is_some() && build.remote.is_told();
+    if is_published {
+        build.remote.will_publish(signature);
+    }
+    let (step, held_slot) = (worker.step, worker.held_slot);
     // Only fails when the loop is gone, and then nobody asks.
-    let _ = loop_.send(Message::Finished { step, held_slot: worker.held_slot, result });
+    let _ = loop_.send(Message::Finished { step, held_slot, is_published, result });
+    if is_published {
+        build.publish(step, inputs, signature);
+        let _ = loop_.send(Message::Published);
+    }
+    // Whoever waits for the step on another machine looks for it in the registry.
+    drop(made);
+}
+
+/// How a step that missed ended well.
+enum Outcome {
+    /// Somebody else made it meanwhile.
+    Found(Resolved),
+    /// It was carried out; the lock is held until all have what they need.
+    Made(Resolved, Lease),
 }
 
 struct Worker<'a> {
@@ -24,20 +48,20 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn locked_run(&mut self, inputs: &Inputs, miss: Miss) -> Result<Resolved, StepError> {
-        let _lease = self.lock(&miss.signature.to_string(), Hold::Alone)?;
+    fn locked_run(&mut self, inputs: &Inputs, miss: Miss) -> Result<Outcome, StepError> {
+        let lease = self.lock(&miss.signature.to_string(), Hold::Alone)?;
         // Whoever held the lock has most likely built the very step. Even without waiting somebody may have finished
         // it between our look and our lock.
         if let Some(resolved) = self.build.look_again(self.step, inputs, miss.signature)? {
             self.build.event(Event::StepCached(self.step));
-            return Ok(resolved);
+            return Ok(Outcome::Found(resolved));
         }
         let caches = self.build.cache_locks(self.step);
         let caches = caches.iter().map(|(name, hold)| self.lock(name, *hold)).collect::<Result<_, _>>()?;
         if !self.held_slot && !self.wait_for_slot() {
             return Err(StepError::Cancelled);
         }
-        self.build.execute(self.step, inputs, miss, caches)
+        Ok(Outcome::Made(self.build.execute(self.step, inputs, miss, caches)?, lease))
     }
 
     /// Takes a lock. While somebody else has it, the slot is given back and the user is told who.

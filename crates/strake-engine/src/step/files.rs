@@ -26,6 +26,8 @@ use crate::build_context::{SourceTree, shown};
 use crate::clock::now_ns;
 use crate::error::StepError;
 use crate::event::Event;
+use crate::image;
+use crate::remote::shared_key;
 use crate::request::{BuildRequest, Cancellation, Environment};
 use crate::signature::Signature;
 
@@ -42,6 +44,15 @@ const MOST_CHANGES: usize = 8;
 pub(crate) struct Planned {
     plan: CopyPlan,
     listing: Listing,
+}
+
+/// What is selected from a stage or an image.
+struct SelectionKey {
+    /// What the digest of the selection is remembered by.
+    key: Digest,
+    layers: Vec<LayerId>,
+    /// The digest of the pattern.
+    pattern: Digest,
 }
 
 /// The build contexts of one build.
@@ -178,40 +189,82 @@ impl Build<'_> {
         }
         let planned = self.plan(sources, inputs)?;
         let digests = planned.listing.source_digests();
-        for ((key, layers), digest) in keys.iter().flatten().zip(&digests) {
-            self.cache.put_selection(key, digest, layers)?;
+        for (selected, digest) in keys.iter().flatten().zip(&digests) {
+            self.cache.put_selection(&selected.key, digest, &selected.layers)?;
         }
         Ok((Listing::combine(&digests), Some(planned)))
     }
 
     /// What each selection is remembered by; nothing when some of the files come from a context or a heredoc, which
     /// cost nothing to look at.
-    fn selection_keys(&self, sources: &[CopySource], inputs: &Inputs) -> Option<Vec<(Digest, Vec<LayerId>)>> {
+    fn selection_keys(&self, sources: &[CopySource], inputs: &Inputs) -> Option<Vec<SelectionKey>> {
         let key = |source: &CopySource| match source {
             CopySource::Path { from, pattern } if !self.is_context(*from) => {
-                let layers = &inputs.get(*from).layers;
+                let layers = inputs.get(*from).layers.clone();
+                let pattern = selection_key(pattern);
                 let mut encoder = Encoder::new("strake selected 1");
-                encoder.list(layers.iter().map(LayerId::as_str)).digest(&selection_key(pattern));
-                Some((encoder.finish(), layers.clone()))
+                encoder.list(layers.iter().map(LayerId::as_str)).digest(&pattern);
+                Some(SelectionKey { key: encoder.finish(), layers, pattern })
             }
             _ => None,
         };
         sources.iter().map(key).collect()
     }
 
-    fn known_selections(
-        &self,
-        keys: Option<&[(Digest, Vec<LayerId>)]>,
-    ) -> Result<Option<Vec<Digest>>, StepError> {
+    fn known_selections(&self, keys: Option<&[SelectionKey]>) -> Result<Option<Vec<Digest>>, StepError> {
         let Some(keys) = keys else { return Ok(None) };
         let mut known = Vec::with_capacity(keys.len());
-        for (key, _) in keys {
-            match self.cache.selection(key)? {
+        for key in keys {
+            match self.known_selection(key)? {
                 Some(digest) => known.push(digest),
                 None => return Ok(None),
             }
         }
         Ok(Some(known))
+    }
+
+    /// The digest of a selection that was computed before, here or elsewhere.
+    fn known_selection(&self, selected: &SelectionKey) -> Result<Option<Digest>, StepError> {
+        if let Some(digest) = self.cache.selection(&selected.key)? {
+            return Ok(Some(digest));
+        }
+        // Where the files are at hand, looking at them is quicker than asking.
+        if !self.remote.is_asked() || self.cache.are_unpacked(&selected.layers)? {
+            return Ok(None);
+        }
+        let diff_ids = image::known_diff_ids(self.environment, &selected.layers, self.request.epoch)?;
+        let Some(diff_ids) = diff_ids else { return Ok(None) };
+        let found = self.remote.selection(&shared_key(&diff_ids, &selected.pattern))?;
+        if let Some(digest) = &found {
+            self.cache.put_selection(&selected.key, digest, &selected.layers)?;
+        }
+        Ok(found)
+    }
+
+    /// What the copies and mounts of a step selected from other stages, for those who only know these stages.
+    pub(crate) fn shared_selections(
+        &self,
+        step: StepId,
+        inputs: &Inputs,
+    ) -> Result<Vec<(Digest, Digest)>, StepError> {
+        let sources = match &self.request.graph.step(step).op {
+            Op::Copy(op) => op.sources.clone(),
+            Op::Run(op) => bound(op),
+            _ => Vec::new(),
+        };
+        let mut selections = Vec::new();
+        for source in &sources {
+            let keys = self.selection_keys(std::slice::from_ref(source), inputs);
+            for selected in keys.iter().flatten() {
+                if let Some(digest) = self.cache.selection(&selected.key)? {
+                    let epoch = self.request.epoch;
+                    let layers = image::describe_layers(self.environment, &selected.layers, epoch)?;
+                    let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+                    selections.push((shared_key(&diff_ids, &selected.pattern), digest));
+                }
+            }
+        }
+        Ok(selections)
     }
 
     pub(super) fn is_context(&self, id: StepId) -> bool {
@@ -248,7 +301,7 @@ impl Build<'_> {
         from: StepId,
         layers: &[LayerId],
     ) -> Result<SourceTree, StepError> {
-        crate::image::ensure_layers(self.environment, layers)?;
+        self.ensure_layers(layers)?;
         let view = self.environment.store.open_view(layers)?;
         let patterns = patterns_of(sources, from)?;
         Ok(SourceTree::of_stage(&view, &patterns, self.environment.cancellation).map_err(CopyError::from)?)
@@ -378,7 +431,7 @@ impl Build<'_> {
                 }
                 PlaceSource::Step { from, path, filter } => {
                     let layers = &inputs.get(*from).layers;
-                    crate::image::ensure_layers(self.environment, layers)?;
+                    self.ensure_layers(layers)?;
                     let view = store.open_view(layers)?;
                     let tree = SourceTree::of_stage(&view, &[literal_glob(path)], cancellation);
                     PlacedFiles::Tree { tree: Arc::new(tree.map_err(CopyError::from)?), path, filter }

@@ -3,6 +3,7 @@
 pub mod copy;
 mod explain;
 mod files;
+mod foretell;
 mod log;
 pub(crate) mod make_dir;
 mod run;
@@ -19,9 +20,11 @@ use strake_store::{ActiveSnapshot, LayerId, StoreError, tar};
 
 use crate::cache::{CacheRecord, LocalCache, Place};
 use crate::clock::{host_name, now};
-use crate::error::StepError;
+use crate::error::{BuildError, StepError};
 use crate::event::{Event, Holder};
+use crate::image::ImageErrorKind;
 use crate::lock::{FileLocks, Lease};
+use crate::remote::Remote;
 use crate::request::{BuildRequest, Environment};
 use crate::schedule::makes_layer;
 use crate::signature::{Part, Signature, StepInputs, parts_of};
@@ -40,6 +43,11 @@ pub(crate) struct Build<'a> {
     warned_network: OnceLock<()>,
     /// What this build carried out: of a step that must not come from the cache nothing else counts.
     executed: &'a Executed,
+    pub(crate) remote: &'a Remote<'a>,
+    /// The step on top of each, in the same stage.
+    above: BTreeMap<StepId, StepId>,
+    /// Layers that another machine made, with the step each belongs to.
+    foreign: Mutex<BTreeMap<LayerId, Signature>>,
     started: u64,
 }
 
@@ -110,6 +118,7 @@ impl<'a> Build<'a> {
         request: &'a BuildRequest,
         environment: &'a Environment<'a>,
         executed: &'a Executed,
+        remote: &'a Remote<'a>,
         numbers: Vec<u32>,
     ) -> Self {
         Self {
@@ -122,6 +131,9 @@ impl<'a> Build<'a> {
             stopping: AtomicBool::new(false),
             warned_network: OnceLock::new(),
             executed,
+            remote,
+            above: if remote.is_asked() { foretell::above(&request.graph) } else { BTreeMap::new() },
+            foreign: Mutex::default(),
             started: now(),
         }
     }
@@ -147,6 +159,8 @@ impl<'a> Build<'a> {
     /// Whether looking a step up means reading files, so that it must not be done in the loop.
     pub(crate) fn must_read_files(&self, step: StepId) -> bool {
         match &self.request.graph.step(step).op {
+            // Asking a registry takes its time as well.
+            op if makes_layer(op) && self.remote.is_asked() => true,
             Op::Copy(_) => true,
             Op::Run(op) => op.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind { .. })),
             Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) | Op::Place(_) => false,
@@ -170,10 +184,35 @@ impl<'a> Build<'a> {
     /// Computes the signature of a step and looks for its record.
     pub(crate) fn look(&self, id: StepId, inputs: &Inputs) -> Result<Looked, StepError> {
         let step = self.request.graph.step(id);
-        let mut step_inputs = StepInputs {
-            base: step.op.base().map(|base| inputs.get(base).canonical),
-            ..StepInputs::default()
-        };
+        let base = step.op.base().map(|base| inputs.get(base).canonical);
+        let (parts, plan) = self.parts(id, base, inputs)?;
+        let signature = Signature::of(&parts);
+        if !makes_layer(&step.op) {
+            return Ok(Looked::Hit(self.source(&step.op, signature)?));
+        }
+        let miss = Miss { signature, parts, plan };
+        if step.no_cache {
+            return Ok(Looked::Miss(miss));
+        }
+        let mut found = self.find(id, inputs, signature)?;
+        if found.is_none() && self.foretell(id, signature)? {
+            found = self.find(id, inputs, signature)?;
+        }
+        Ok(match found {
+            Some(resolved) => Looked::Hit(resolved),
+            None => Looked::Miss(miss),
+        })
+    }
+
+    /// What the signature of a step on a base of this canonical signature is made of.
+    fn parts(
+        &self,
+        id: StepId,
+        base: Option<Signature>,
+        inputs: &Inputs,
+    ) -> Result<(Vec<Part>, Option<files::Planned>), StepError> {
+        let step = self.request.graph.step(id);
+        let mut step_inputs = StepInputs { base, ..StepInputs::default() };
         let mut plan = None;
         match &step.op {
             Op::Copy(op) => {
@@ -196,19 +235,7 @@ impl<'a> Build<'a> {
             }
             Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) => {}
         }
-        let parts = parts_of(step, &step_inputs);
-        let signature = Signature::of(&parts);
-        if !makes_layer(&step.op) {
-            return Ok(Looked::Hit(self.source(&step.op, signature)?));
-        }
-        let miss = Miss { signature, parts, plan };
-        if step.no_cache {
-            return Ok(Looked::Miss(miss));
-        }
-        Ok(match self.find(id, inputs, signature)? {
-            Some(resolved) => Looked::Hit(resolved),
-            None => Looked::Miss(miss),
-        })
+        Ok((parts_of(step, &step_inputs), plan))
     }
 
     /// Looks for the record once more, with the lock held. A step that must not come from the cache comes only from an
@@ -223,7 +250,13 @@ impl<'a> Build<'a> {
         if self.request.graph.step(id).no_cache && !self.executed.contains(signature) {
             return Ok(None);
         }
-        self.find(id, inputs, signature)
+        if let Some(found) = self.find(id, inputs, signature)? {
+            return Ok(Some(found));
+        }
+        match self.remote.is_asked() && self.remote.fetch(signature)? {
+            true => self.find(id, inputs, signature),
+            false => Ok(None),
+        }
     }
 
     fn find(&self, id: StepId, inputs: &Inputs, signature: Signature) -> Result<Option<Resolved>, StepError> {
@@ -233,6 +266,15 @@ impl<'a> Build<'a> {
         // although its signature is the same (a package index moved on), what stood on the old one is void.
         if !self.same_stack(&record, &base)? {
             return Ok(None);
+        }
+        if let Some(foreign) = &record.foreign {
+            // Times that were limited otherwise than is asked for now are not those of a build here.
+            if foreign.epoch != self.request.epoch {
+                return Ok(None);
+            }
+            let own = record.layers.last().expect("a record without layers is not found");
+            let mut layers = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+            layers.insert(own.clone(), signature);
         }
         Ok(Some(Resolved {
             signature,
@@ -285,7 +327,7 @@ impl<'a> Build<'a> {
         let step = self.request.graph.step(id);
         let base = self.base_layers(id, inputs);
         self.claim(inputs)?;
-        crate::image::ensure_layers(self.environment, &base)?;
+        self.ensure_layers(&base)?;
         let signature = miss.signature;
         let active = match &step.op {
             Op::Run(op) => self.run(id, op, &base, inputs, signature, caches)?,
@@ -301,6 +343,8 @@ impl<'a> Build<'a> {
         let mut record = CacheRecord::new(signature, base_signature, miss.parts);
         record.millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         record.built = now();
+        record.below =
+            step.op.base().filter(|base| self.is_shown(*base)).map(|base| inputs.get(base).signature);
         let resolved = self.commit(signature, base, active, kind, record)?;
         self.executed.insert(signature);
         self.event(Event::StepFinished(id, started.elapsed()));
@@ -343,13 +387,16 @@ impl<'a> Build<'a> {
             _ => None,
         };
         match older {
-            Some((older, found)) => {
+            Some((older, found)) if self.has_layer(&found)? => {
                 record.canonical = older;
                 record.layers = found.layers;
                 record.built = found.built;
+                record.foreign = found.foreign;
                 store.snapshots().remove(&layer)?;
             }
-            None => {
+            other => {
+                // An equal layer that would have to be fetched first is no reason to drop the one at hand.
+                record.canonical = other.map_or(signature, |(older, _)| older);
                 store.index().set_layer_content(&layer, content)?;
                 record.layers = base;
                 record.layers.push(layer);
@@ -357,6 +404,32 @@ impl<'a> Build<'a> {
         }
         self.cache.put(signature, &record)?;
         Ok(Resolved { signature, canonical: record.canonical, layers: record.layers, built: record.built })
+    }
+
+    fn has_layer(&self, record: &CacheRecord) -> Result<bool, StoreError> {
+        record.layers.last().map_or(Ok(false), |layer| self.cache.is_unpacked(layer))
+    }
+
+    /// Makes sure that layers are unpacked. When those of a step that another machine made cannot be had, the step
+    /// is forgotten, and the next try builds it.
+    pub(crate) fn ensure_layers(&self, layers: &[LayerId]) -> Result<(), StepError> {
+        let Err(error) = crate::image::ensure_layers(self.environment, layers) else { return Ok(()) };
+        if error.kind() == ImageErrorKind::Canceled {
+            return Err(error.into());
+        }
+        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut lost = Vec::new();
+        for layer in layers {
+            if let Some(signature) = foreign.get(layer)
+                && !self.cache.is_unpacked(layer)?
+            {
+                lost.push(*signature);
+            }
+        }
+        match self.remote.reject(&lost, &error)? {
+            true => Err(StepError::Pruned),
+            false => Err(error.into()),
+        }
     }
 
     /// Keeps what was learned of the files of contexts, whether the build succeeded or not.
@@ -379,6 +452,44 @@ impl<'a> Build<'a> {
         }
         self.cache.remember(&places)?;
         self.cache.touch(&used)
+    }
+
+    /// Publishes a step that was carried out, and what it selected from other stages.
+    pub(crate) fn publish(&self, id: StepId, inputs: &Inputs, signature: Signature) {
+        self.remote.publish(self.request.graph.step(id), signature, || self.shared_selections(id, inputs));
+    }
+
+    /// After a successful build: makes sure that the targets' layers are here if they are wanted, and that the
+    /// repository has what was used.
+    pub(crate) fn share(&self, resolved: &[Option<Resolved>]) -> Result<(), BuildError> {
+        let graph = &self.request.graph;
+        let targets: Vec<StepId> = graph.targets().iter().map(|target| graph.stage(*target).result).collect();
+        let result = |id: &StepId| resolved[id.index()].as_ref();
+        let done = || {
+            if self.request.wants_layers {
+                targets
+                    .iter()
+                    .filter_map(result)
+                    .try_for_each(|result| self.ensure_layers(&result.layers))?;
+            }
+            let targets = targets.iter().filter(|id| self.is_shown(**id));
+            let used = graph.step_ids().filter(|id| self.is_shown(*id));
+            let missing = self.remote.missing(
+                targets.filter_map(|id| Some(result(id)?.signature)),
+                used.filter_map(|id| Some((id, result(&id)?.signature))),
+            )?;
+            for (id, signature) in missing {
+                let inputs = graph.step(id).op.inputs();
+                let inputs = inputs.into_iter().filter_map(|id| Some((id, result(&id)?.clone())));
+                self.publish(id, &Inputs(inputs.collect()), signature);
+            }
+            Ok(())
+        };
+        done().map_err(|error: StepError| match error {
+            error if error.is_pruned() => BuildError::Pruned,
+            error if error.is_cancelled() => BuildError::Cancelled,
+            error => BuildError::Share(Box::new(error)),
+        })
     }
 
     /// Marks what a step stands on as used before it does, so that a collection running beside keeps it.

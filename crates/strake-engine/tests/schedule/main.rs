@@ -12,7 +12,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
-use strake_engine::{BuildError, BuildOutput, BuildRequest, Cancellation, Environment, Event, Secret, build};
+use strake_engine::{
+    BuildError, BuildOutput, BuildRequest, Cancellation, Environment, Event, Secret, Sharing, build,
+};
 use strake_exec::{Cancel, Container, ExecError, Executor, ExitStatus, Io, Rootfs};
 use strake_graph::{Graph, Mount, MountKind, Network, Op, RunOp, Span, Stage, Step, StepId};
 use strake_oci::{ContainerConfig, Platform};
@@ -133,6 +135,9 @@ fn run(
         jobs: NonZeroUsize::new(jobs).unwrap(),
         explain: true,
         place: "test".into(),
+        epoch: None,
+        sharing: Sharing::default(),
+        wants_layers: false,
     };
     let events = Mutex::new(Vec::new());
     let environment = Environment {

@@ -8,7 +8,9 @@ use clap::Args;
 use strake_graph::HostEntry;
 use strake_oci::{Platform, Reference};
 
-use super::{Assignment, CompressionSpec, NetworkSpec, OutputSpec, ProgressMode, csv, nearest::nearest};
+use super::{
+    Assignment, CompressionSpec, NetworkSpec, OutputSpec, ProgressMode, SharingArgs, csv, nearest::nearest,
+};
 
 /// `strake build`.
 #[derive(Debug, Args)]
@@ -85,6 +87,10 @@ pub(crate) struct BuildArgs {
     /// Say of each step why it was or was not cached
     #[arg(long, help_heading = "Cache")]
     pub(crate) explain: bool,
+
+    /// Where finished steps are shared.
+    #[command(flatten)]
+    pub(crate) sharing: SharingArgs,
 
     /// Network of RUN steps
     #[arg(long, value_enum, value_name = "MODE", help_heading = "Steps")]

@@ -9,6 +9,7 @@ mod nearest;
 mod output;
 mod refused;
 mod run;
+mod sharing;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub(crate) use nearest::nearest;
 pub(crate) use output::{CompressionSpec, Destination, OutputKind, OutputSpec};
 pub(crate) use refused::refusal;
 pub(crate) use run::{RunArgs, Volume};
+pub(crate) use sharing::{SharingArgs, repository};
 
 /// The whole command line.
 #[derive(Debug, Parser)]

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use strake_engine::files::FileSet;
 use strake_engine::image::{self, CommitOptions};
-use strake_engine::{BuildRequest, Environment, Event};
+use strake_engine::{BuildRequest, Environment, Event, Sharing};
 use strake_frontend::dockerfile::ImageFact;
 use strake_frontend::stagefile::lower::{
     AssemblyMounts, Below, LowerError, StageInput, lower, mounts_of, wanted_files,
@@ -124,6 +124,9 @@ impl Assembler<'_> {
             jobs: std::num::NonZeroUsize::MIN,
             explain: false,
             place: name,
+            epoch: None,
+            sharing: Sharing::default(),
+            wants_layers: false,
         };
         let events = |event: Event| match (self.shows, event) {
             (Shows::Output, Event::StepOutput(_, _, bytes)) => output(&bytes),

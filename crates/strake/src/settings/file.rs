@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) platform: Option<String>,
     pub(super) compression: Option<String>,
     pub(super) ca_certs: Option<String>,
+    pub(super) repo: Option<String>,
     pub(super) executor: Option<String>,
     pub(super) snapshotter: Option<String>,
     #[serde(default)]
@@ -69,6 +70,7 @@ impl File {
             platform: self.platform.or(other.platform),
             compression: self.compression.or(other.compression),
             ca_certs: self.ca_certs.or(other.ca_certs),
+            repo: self.repo.or(other.repo),
             executor: self.executor.or(other.executor),
             snapshotter: self.snapshotter.or(other.snapshotter),
             registry,

@@ -14,11 +14,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use strake_graph::Network;
-use strake_oci::{Compression, Platform};
+use strake_oci::{Compression, Platform, Reference};
 use strake_registry::{ProxyConfig, RegistryConfig};
 use strake_store::SnapshotterChoice;
 
-use crate::args::{CompressionSpec, GlobalArgs, NetworkSpec, ProgressMode};
+use crate::args::{CompressionSpec, GlobalArgs, NetworkSpec, ProgressMode, repository};
 use crate::failure::Failure;
 use file::File;
 pub(crate) use outside::Outside;
@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) source_date_epoch: Option<i64>,
     /// Certificates that steps trust: `host` or a file.
     pub(crate) ca_certs: Option<PathBuf>,
+    /// The repository that finished steps are shared through.
+    pub(crate) repo: Option<Reference>,
     /// Which executor runs containers.
     pub(crate) executor: ExecutorChoice,
     /// Which snapshotter the store uses.
@@ -129,6 +131,7 @@ impl Settings {
             compression,
             source_date_epoch: source_date_epoch(&outside)?,
             ca_certs: text("STRAKE_CA_CERTS", &file.ca_certs)?.map(PathBuf::from),
+            repo: repo(text("STRAKE_REPO", &file.repo)?)?,
             executor: executor(text("STRAKE_EXECUTOR", &file.executor)?.as_deref(), &outside)?,
             snapshotter: snapshotter(text("STRAKE_SNAPSHOTTER", &file.snapshotter)?.as_deref())?,
             pasta: outside.program("pasta"),
@@ -296,6 +299,12 @@ pub(crate) fn compression(spec: CompressionSpec) -> Compression {
 
 /// The latest second that a layer's tar can state without extensions, the year 2242; what is later is a mistake.
 const EPOCH_MAX: i64 = 0o77_777_777_777;
+
+fn repo(text: Option<String>) -> Result<Option<Reference>, Failure> {
+    let parse =
+        |text: String| repository(&text).map_err(|error| Failure::input(format!("repo {text}: {error}")));
+    text.map(parse).transpose()
+}
 
 fn source_date_epoch(outside: &Outside) -> Result<Option<i64>, Failure> {
     let Some(value) = outside.text("SOURCE_DATE_EPOCH")?.filter(|value| !value.is_empty()) else {

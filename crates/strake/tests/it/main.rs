@@ -22,6 +22,7 @@ mod progress;
 mod referees;
 mod rootless;
 mod scene;
+mod sharing;
 mod tidy;
 
 use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking};

@@ -5,7 +5,7 @@ mod results;
 
 use std::collections::BTreeMap;
 
-use strake_engine::{BuildRequest, ContextSource, Environment, Secret};
+use strake_engine::{BuildRequest, ContextSource, Environment, Secret, Sharing};
 use strake_frontend::dockerfile::{self, Lowered};
 
 use super::in_session;
@@ -13,7 +13,7 @@ use crate::args::{BuildArgs, SecretSource, SecretSpec};
 use crate::failure::{Failure, reason};
 use crate::report;
 use crate::session::Session;
-use crate::settings::{Settings, network};
+use crate::settings::{Settings, compression, network};
 use crate::source::{self, Inputs};
 use crate::ui::UiOptions;
 
@@ -53,11 +53,31 @@ fn build_in(session: &Session, args: &BuildArgs) -> Result<(), Failure> {
         jobs: args.jobs.unwrap_or(session.settings.jobs),
         explain: args.explain,
         place: inputs.place.clone(),
+        epoch,
+        sharing: sharing(session, args)?,
+        wants_layers: results::wants_layers(args),
     };
     session.with(|env: &Environment<'_>| {
         let output =
             strake_engine::build(&request, env).map_err(|error| report::build_failure(&text, error))?;
         results::deliver(session, env, args, &output, epoch)
+    })
+}
+
+/// Where the steps are looked for and published.
+fn sharing(session: &Session, args: &BuildArgs) -> Result<Sharing, Failure> {
+    let given = &args.sharing;
+    let repository = match &given.repo {
+        Some(repository) => Some(repository.clone()),
+        None => session.settings.repo.clone(),
+    };
+    let named = repository.iter().chain(&given.cache_repos).chain(&given.secondary_repos);
+    named.chain(&given.final_repo).try_for_each(|repository| session.permit(repository))?;
+    Ok(Sharing {
+        repository,
+        caches: given.cache_repos.clone(),
+        secondary: given.secondary_repos.clone(),
+        compression: args.compression.map_or(session.settings.compression, compression),
     })
 }
 

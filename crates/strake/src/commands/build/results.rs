@@ -81,8 +81,8 @@ pub(super) fn deliver(
     }
     let mut notes = Vec::new();
     for name in pushed_names(args) {
-        session.permit(name)?;
-        let pushed = image::push(env, name, &PushOptions { compression: chosen(session, args, None) })?;
+        session.permit(&name)?;
+        let pushed = image::push(env, &name, &PushOptions { compression: chosen(session, args, None) })?;
         notes.push(transfer::push_summary(&name.familiar(), &pushed));
         manifest = Some(pushed.descriptor);
     }
@@ -104,20 +104,36 @@ fn all_names(args: &BuildArgs) -> Vec<Reference> {
             names.push(name.clone());
         }
     }
+    names.extend(final_names(args));
     names
 }
 
+/// The names in `--final-repo`: one for each tag that the image gets.
+fn final_names(args: &BuildArgs) -> Vec<Reference> {
+    let Some(repository) = &args.sharing.final_repo else { return Vec::new() };
+    let given = args.tags.iter().chain(args.outputs.iter().flat_map(|spec| &spec.names));
+    let mut tags: Vec<&str> = given.map(|name| name.tag().unwrap_or("latest")).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    if tags.is_empty() {
+        tags.push("latest");
+    }
+    let named = |tag| repository.with_tag(tag).expect("it is the tag of a name");
+    tags.into_iter().map(named).collect()
+}
+
 /// The names to push: all with `--push`, otherwise those that the outputs that push have.
-fn pushed_names(args: &BuildArgs) -> Vec<&Reference> {
+fn pushed_names(args: &BuildArgs) -> Vec<Reference> {
     let of_outputs = args.outputs.iter().filter(|spec| spec.push || args.push).flat_map(|spec| &spec.names);
     let by_output = args.outputs.iter().any(|spec| spec.push);
     let tags = args.tags.iter().filter(|_| args.push || by_output);
     let mut names = Vec::new();
     for name in tags.chain(of_outputs) {
-        if !names.contains(&name) {
-            names.push(name);
+        if !names.contains(name) {
+            names.push(name.clone());
         }
     }
+    names.extend(final_names(args));
     names
 }
 
@@ -128,7 +144,16 @@ fn wants_image(args: &BuildArgs) -> bool {
         || args.outputs.iter().any(|spec| !is_tree(spec))
         || !args.tags.is_empty()
         || args.iidfile.is_some()
+        || args.sharing.final_repo.is_some()
         || args.quiet
+}
+
+/// Whether something is written that holds the layers.
+pub(super) fn wants_layers(args: &BuildArgs) -> bool {
+    let is_written = |spec: &OutputSpec| {
+        spec.dest.is_some() && !matches!(spec.kind, OutputKind::Image | OutputKind::Registry)
+    };
+    args.outputs.iter().any(is_written)
 }
 
 /// What was said of this output, of the build, of everything.
@@ -261,12 +286,13 @@ mod tests {
 
     #[test]
     fn names_are_pushed_by_whom_they_were_given_to() {
-        let names = |line: &str| -> Vec<_> {
-            pushed_names(&args(line)).into_iter().map(Reference::familiar).collect()
-        };
+        let names =
+            |line: &str| -> Vec<_> { pushed_names(&args(line)).iter().map(Reference::familiar).collect() };
         assert_eq!(names("strake build -t a -t b -t a --push ."), ["a:latest", "b:latest"]);
         assert_eq!(names("strake build -t a -o type=image,name=c,push=true ."), ["a:latest", "c:latest"]);
         assert!(names("strake build -t a -o out .").is_empty());
+        assert_eq!(names("strake build --final-repo r/f -t a:1 -t b:1 ."), ["r/f:1"]);
+        assert_eq!(names("strake build --final-repo r/f ."), ["r/f:latest"]);
     }
 
     #[test]

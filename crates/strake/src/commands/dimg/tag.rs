@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::time::{Instant, SystemTime};
 
 use strake_engine::image::{self, CommitOptions, ImageError};
-use strake_engine::{BuildRequest, Environment};
+use strake_engine::{BuildRequest, Environment, Sharing};
 use strake_frontend::stagefile::ImageId;
 use strake_frontend::stagefile::plan::Mode;
 use strake_git::Repository;
@@ -191,6 +191,9 @@ impl Tagging<'_> {
             jobs: NonZeroUsize::MIN,
             explain: false,
             place: label,
+            epoch: None,
+            sharing: Sharing::default(),
+            wants_layers: false,
         };
         self.session.with(|env: &Environment<'_>| {
             let built =

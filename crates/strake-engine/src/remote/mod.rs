@@ -1,0 +1,283 @@
+//! Steps shared through a registry: what is there is not built, what is built is there at once.
+//!
+//! Each finished step is an image of its own, `REPOSITORY:step-<signature>`: an ordinary image of the whole stack whose
+//! manifest says in an annotation which steps made it ([`document`]). Blobs go first, then the configuration, the
+//! manifest last, and a step never before the one it stands on; so whatever a reader finds is whole. Nothing in a
+//! registry can be compared and swapped, and nothing has to be: a step's image speaks for itself, whoever wrote it,
+//! and two writers of one name have both written a right one.
+//!
+//! ```text
+//! miss here ──▶ ask for the furthest step of the stage that can be foretold ──▶ its image tells of all below
+//!                     └─ not there: halve the way ─▶ …            └─ records here, layers when something stands on them
+//! ```
+//!
+//! What is found is believed as far as its writers are. An entry that cannot be read, or whose layers cannot be had, is
+//! a miss that is told of, and the step is built and published anew. A registry that does not answer is left alone for
+//! a while, and the build goes on without it.
+
+mod document;
+mod publish;
+mod selection;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use strake_oci::{Compression, Descriptor, DiffId, ParsedManifest, Reference};
+use strake_registry::{ErrorKind, RegistryError};
+use strake_store::{LayerBlob, StoreError};
+
+use crate::cache::{CacheRecord, Foreign, LocalCache};
+use crate::error::StepError;
+use crate::event::Event;
+use crate::image::record;
+use crate::request::{BuildRequest, Environment};
+use crate::signature::Signature;
+pub(crate) use selection::shared_key;
+
+use document::{CacheDocument, SharedStep, Unusable};
+
+/// How long a registry that failed is left alone.
+const PAUSE: Duration = Duration::from_secs(20);
+
+/// Where the steps of a build are shared with other machines.
+#[derive(Debug, Clone)]
+pub struct Sharing {
+    /// Steps are looked for and published here.
+    pub repository: Option<Reference>,
+    /// Asked before it, and given all that is published; nothing is lost with them.
+    pub caches: Vec<Reference>,
+    /// Asked after it, never written to; what is used from here is published in `repository`.
+    pub secondary: Vec<Reference>,
+    /// How layers that have no blob yet are compressed.
+    pub compression: Compression,
+}
+
+impl Default for Sharing {
+    /// With nobody.
+    fn default() -> Self {
+        Self { repository: None, caches: Vec::new(), secondary: Vec::new(), compression: Compression::Gzip }
+    }
+}
+
+impl Sharing {
+    /// Where steps are looked for, nearest first.
+    fn sources(&self) -> impl Iterator<Item = &Reference> {
+        self.caches.iter().chain(&self.repository).chain(&self.secondary)
+    }
+
+    /// Where steps are published.
+    fn destinations(&self) -> impl Iterator<Item = &Reference> {
+        self.repository.iter().chain(&self.caches)
+    }
+}
+
+/// The registries of one build, through all its tries.
+pub(crate) struct Remote<'a> {
+    request: &'a BuildRequest,
+    environment: &'a Environment<'a>,
+    state: Mutex<State>,
+    published: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Entries whose layers could not be had. They are not looked at again, and overwritten.
+    rejected: BTreeSet<Signature>,
+    /// What was not there when it was asked for.
+    absent: BTreeSet<Signature>,
+    /// What is in the repository: it was found there, or published.
+    shared: BTreeSet<Signature>,
+    /// What is being published.
+    publishing: BTreeSet<Signature>,
+    repositories: BTreeMap<String, Repository>,
+}
+
+/// What is known of one repository.
+#[derive(Debug, Default)]
+struct Repository {
+    /// It failed, and is asked again then.
+    paused_until: Option<Instant>,
+    /// Layers that are there.
+    layers: BTreeMap<DiffId, Descriptor>,
+}
+
+impl<'a> Remote<'a> {
+    pub(crate) fn new(request: &'a BuildRequest, environment: &'a Environment<'a>) -> Self {
+        Self { request, environment, state: Mutex::default(), published: Condvar::new() }
+    }
+
+    /// Whether there is anybody to ask.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.request.sharing.sources().next().is_some()
+    }
+
+    /// Whether what is built is published.
+    pub(crate) fn is_told(&self) -> bool {
+        self.request.sharing.destinations().next().is_some()
+    }
+
+    /// Whether there is no point in asking for a step before it is about to be built.
+    pub(crate) fn is_absent(&self, signature: Signature) -> bool {
+        self.state().absent.contains(&signature)
+    }
+
+    /// Notes that steps were not there.
+    pub(crate) fn note_absent(&self, signatures: &[Signature]) {
+        self.state().absent.extend(signatures);
+    }
+
+    /// Looks for a step, and records it and those below it when it is found.
+    ///
+    /// # Errors
+    /// When the build was stopped, or the store cannot be written. A registry that fails is a miss.
+    pub(crate) fn fetch(&self, signature: Signature) -> Result<bool, StepError> {
+        if self.state().rejected.contains(&signature) {
+            return Ok(false);
+        }
+        for repository in self.request.sharing.sources() {
+            if self.is_paused(repository) {
+                continue;
+            }
+            if self.fetch_from(repository, signature)? {
+                let mut state = self.state();
+                state.absent.remove(&signature);
+                if self.request.sharing.repository.as_ref() == Some(repository) {
+                    state.shared.insert(signature);
+                }
+                return Ok(true);
+            }
+        }
+        self.state().absent.insert(signature);
+        Ok(false)
+    }
+
+    fn fetch_from(&self, repository: &Reference, signature: Signature) -> Result<bool, StepError> {
+        let tag = self.tag(repository, signature);
+        let raw = match self.environment.registry.resolve(&tag) {
+            Ok(Some(raw)) => raw,
+            Ok(None) => return Ok(false),
+            Err(error) => return self.failed(repository, &error).map(|()| false),
+        };
+        let manifest = match ParsedManifest::parse(&raw.bytes, Some(raw.descriptor.media_type.as_str())) {
+            Ok(ParsedManifest::Image(manifest)) => manifest,
+            Ok(ParsedManifest::Index(_)) => return self.unusable(&tag, "it is an index, not an image"),
+            Err(error) => return self.unusable(&tag, error),
+        };
+        match CacheDocument::of_manifest(&manifest, signature, self.request.epoch) {
+            Ok((document, layers)) => {
+                self.record(repository, document, &layers)?;
+                Ok(true)
+            }
+            Err(why @ Unusable::Version(_)) => {
+                tracing::debug!("{tag}: {why}");
+                Ok(false)
+            }
+            Err(why) => self.unusable(&tag, why),
+        }
+    }
+
+    /// Says that an entry is no good. It counts as a miss, and is overwritten when the step was built.
+    fn unusable(&self, tag: &Reference, why: impl std::fmt::Display) -> Result<bool, StepError> {
+        self.warn(format!("{}: {why}; it is passed over", tag.familiar()));
+        Ok(false)
+    }
+
+    /// Records what a manifest says of a step and those below it.
+    fn record(
+        &self,
+        repository: &Reference,
+        document: CacheDocument,
+        layers: &[(DiffId, LayerBlob)],
+    ) -> Result<(), StoreError> {
+        let store = self.environment.store;
+        let cache = LocalCache::new(store.index());
+        let names = record::put_stack(store, repository, layers)?;
+        let contents = names.iter().zip(&document.layers);
+        let contents: Vec<_> =
+            contents.filter_map(|(name, layer)| Some((name.clone(), layer.content?))).collect();
+        cache.put_contents(&contents)?;
+        let foreign = Foreign {
+            repository: format!("{}/{}", repository.registry(), repository.repository()),
+            epoch: document.epoch,
+        };
+        for (place, step) in document.steps.into_iter().enumerate() {
+            // What was built here stays what it is.
+            if place > 0 && cache.find(step.signature)?.is_some() {
+                continue;
+            }
+            let SharedStep { signature, canonical, base, below, depth, parts, built, millis } = step;
+            let mut record = CacheRecord::new(canonical, base, parts);
+            record.layers = names[..depth].to_vec();
+            record.content = document.layers[depth - 1].content;
+            (record.below, record.built, record.millis) = (below, built, millis);
+            record.foreign = Some(foreign.clone());
+            cache.put(signature, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets steps whose layers cannot be had. Answers whether there was anything to forget.
+    pub(crate) fn reject(
+        &self,
+        signatures: &[Signature],
+        why: &dyn std::fmt::Display,
+    ) -> Result<bool, StoreError> {
+        let cache = LocalCache::new(self.environment.store.index());
+        for signature in signatures {
+            cache.forget(*signature)?;
+            let mut state = self.state();
+            state.rejected.insert(*signature);
+            state.shared.remove(signature);
+        }
+        if !signatures.is_empty() {
+            self.warn(format!("a step from a registry cannot be used and is built here: {why}"));
+        }
+        Ok(!signatures.is_empty())
+    }
+
+    /// A registry failed: it is left alone for a while. That it was stopped is all that is passed on.
+    fn failed(&self, repository: &Reference, error: &RegistryError) -> Result<(), StepError> {
+        if error.kind == ErrorKind::Cancelled {
+            return Err(StepError::Cancelled);
+        }
+        // A single answer that makes no sense says nothing of the next one.
+        let is_entry = matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Malformed | ErrorKind::TooLarge);
+        if !is_entry {
+            let mut state = self.state();
+            let known = state.repositories.entry(name(repository)).or_default();
+            known.paused_until = Some(Instant::now() + PAUSE);
+        }
+        self.warn(format!("{error}; the build goes on without it"));
+        Ok(())
+    }
+
+    fn is_paused(&self, repository: &Reference) -> bool {
+        let state = self.state();
+        let until = state.repositories.get(&name(repository)).and_then(|known| known.paused_until);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// The name of a step in a repository. Layers whose times were limited are not those of a build without limit.
+    fn tag(&self, repository: &Reference, signature: Signature) -> Reference {
+        let tag = match self.request.epoch {
+            None => format!("step-{signature}"),
+            Some(epoch) => format!("step-{signature}-{epoch}"),
+        };
+        repository.with_tag(&tag).expect("hexadecimal digits and a number are a tag")
+    }
+
+    fn warn(&self, text: String) {
+        (self.environment.events)(Event::Warning(text));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is a single insertion, so a panic elsewhere leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a repository is known by.
+fn name(repository: &Reference) -> String {
+    format!("{}/{}", repository.registry(), repository.repository())
+}

@@ -1,0 +1,237 @@
+//! Publishing a step as an image.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use strake_graph::{Op, Step, StepId};
+use strake_oci::{ContainerConfig, Descriptor, DiffId, Digest, ImageConfig, Reference};
+
+use super::document::{ANNOTATION, CacheDocument, SharedLayer, SharedStep};
+use super::{Remote, name};
+use crate::cache::{CacheRecord, LocalCache};
+use crate::error::StepError;
+use crate::image::{self, Described, ImageError, ImageLayer};
+use crate::signature::Signature;
+
+/// A step that is in a repository, as far as this store knows: `<repository> <tag>`.
+const SHARED: &str = "shared";
+
+impl Remote<'_> {
+    /// Publishes a step that is recorded here, after the one that it stands on. What does not work is told of: the
+    /// build itself does not depend on it.
+    /// `selections` are what it took from other stages.
+    pub(crate) fn publish(
+        &self,
+        step: &Step,
+        signature: Signature,
+        selections: impl FnOnce() -> Result<Vec<(Digest, Digest)>, StepError>,
+    ) {
+        let publish = || {
+            let cache = LocalCache::new(self.environment.store.index());
+            let Some(record) = cache.find(signature)? else { return Ok(()) };
+            self.publish_record(step, signature, &record)?;
+            self.publish_selections(&selections()?)
+        };
+        let result = publish();
+        self.done(signature);
+        match result {
+            Ok(()) => {}
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => self.warn(format!("publish `{}`: {error}", step.label)),
+        }
+    }
+
+    /// Says beforehand that a step is going to be published, so that those above wait for it.
+    pub(crate) fn will_publish(&self, signature: Signature) {
+        self.state().publishing.insert(signature);
+    }
+
+    fn done(&self, signature: Signature) {
+        self.state().publishing.remove(&signature);
+        self.published.notify_all();
+    }
+
+    /// Waits until what a step stands on is published, or was tried to be.
+    fn wait_for(&self, below: Option<Signature>) {
+        let Some(below) = below else { return };
+        let mut state = self.state();
+        while state.publishing.contains(&below) {
+            state = self.published.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    fn publish_record(
+        &self,
+        step: &Step,
+        signature: Signature,
+        record: &CacheRecord,
+    ) -> Result<(), StepError> {
+        self.wait_for(record.below);
+        let layers = image::describe_layers(self.environment, &record.layers, self.request.epoch)?;
+        let document = self.document(signature, record, &layers)?;
+        let config = self.config(step, signature, record, &layers);
+        let annotations = BTreeMap::from([(ANNOTATION.to_owned(), document.to_annotation())]);
+        let described = Described { layers: &layers, config: &config.to_bytes(), annotations: &annotations };
+        for repository in self.request.sharing.destinations() {
+            if self.is_paused(repository) {
+                continue;
+            }
+            match self.push(repository, signature, &described) {
+                Ok(()) => {}
+                Err(ImageError::Registry(error)) => self.failed(repository, &error)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn push(
+        &self,
+        repository: &Reference,
+        signature: Signature,
+        described: &Described<'_>,
+    ) -> Result<(), ImageError> {
+        let tag = self.tag(repository, signature);
+        let compression = self.request.sharing.compression;
+        let known: BTreeMap<DiffId, Descriptor> = {
+            let state = self.state();
+            let repository = state.repositories.get(&name(repository));
+            repository.map(|known| known.layers.clone()).unwrap_or_default()
+        };
+        let pushed = match image::push_described(self.environment, &tag, described, compression, &known) {
+            // What was there before may have been removed meanwhile.
+            Err(ImageError::Registry(error)) if error.is_about_content() && !known.is_empty() => {
+                let nothing = BTreeMap::new();
+                image::push_described(self.environment, &tag, described, compression, &nothing)?
+            }
+            other => other?,
+        };
+        let mut state = self.state();
+        if self.request.sharing.repository.as_ref() == Some(repository) {
+            state.shared.insert(signature);
+        }
+        state.absent.remove(&signature);
+        let known = &mut state.repositories.entry(name(repository)).or_default().layers;
+        known.extend(described.layers.iter().map(|layer| layer.diff_id).zip(pushed.layers));
+        drop(state);
+        let index = self.environment.store.index();
+        Ok(index.put(SHARED, &tag.to_string(), pushed.manifest.digest.to_string().as_bytes(), &[])?)
+    }
+
+    /// The records of a step and of those below it, as far as they stand on the very same layers.
+    fn document(
+        &self,
+        signature: Signature,
+        record: &CacheRecord,
+        layers: &[ImageLayer],
+    ) -> Result<CacheDocument, StepError> {
+        let cache = LocalCache::new(self.environment.store.index());
+        let shared = layers
+            .iter()
+            .zip(&record.layers)
+            .map(|(layer, id)| Ok(SharedLayer { diff_id: layer.diff_id, content: cache.content(id)? }));
+        let shared = shared.collect::<Result<_, StepError>>()?;
+        let mut steps = vec![shared_step(signature, record)];
+        let mut below = record.below;
+        while let Some(signature) = below {
+            let Some(found) = cache.find(signature)? else { break };
+            let is_part =
+                record.layers.starts_with(&found.layers) && found.layers.len() < steps[steps.len() - 1].depth;
+            if !is_part {
+                break;
+            }
+            steps.push(shared_step(signature, &found));
+            below = found.below;
+        }
+        Ok(CacheDocument::new(shared, steps, self.request.epoch))
+    }
+
+    /// The configuration of the image of a step: what it is, and enough to run it.
+    fn config(
+        &self,
+        step: &Step,
+        signature: Signature,
+        record: &CacheRecord,
+        layers: &[ImageLayer],
+    ) -> ImageConfig {
+        let mut config = ImageConfig::empty(&step.platform);
+        let built = self.request.epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(record.built);
+        config.created = Some(crate::clock::rfc3339(Duration::from_secs(built)));
+        if let Op::Run(op) = &step.op {
+            config.config = ContainerConfig {
+                env: op.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+                working_dir: op.cwd.clone(),
+                user: op.user.clone(),
+                ..ContainerConfig::default()
+            };
+        }
+        config.config.labels = BTreeMap::from([
+            ("strake-kind".to_owned(), "step".to_owned()),
+            ("strake-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("strake-signature".to_owned(), signature.to_string()),
+            ("strake-stage".to_owned(), step.stage.clone()),
+            ("strake-instruction".to_owned(), step.label.clone()),
+        ]);
+        if let Some(below) = record.below {
+            config.config.labels.insert("strake-parent".to_owned(), below.to_string());
+        }
+        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+        config
+    }
+
+    /// What of the steps that a successful build used is not in the repository: they were here before, or came from
+    /// elsewhere. Targets that are there speak for all that was seen there once.
+    pub(crate) fn missing(
+        &self,
+        targets: impl Iterator<Item = Signature>,
+        used: impl Iterator<Item = (StepId, Signature)>,
+    ) -> Result<Vec<(StepId, Signature)>, StepError> {
+        let Some(repository) = &self.request.sharing.repository else { return Ok(Vec::new()) };
+        let mut all_there = true;
+        for target in targets {
+            all_there &= self.is_shared(repository, target)?;
+        }
+        let mut missing = Vec::new();
+        for (step, signature) in used {
+            let tag = self.tag(repository, signature).to_string();
+            let is_remembered = all_there && self.environment.store.index().get(SHARED, &tag)?.is_some();
+            if !is_remembered && !self.is_shared(repository, signature)? && !self.is_paused(repository) {
+                missing.push((step, signature));
+            }
+        }
+        Ok(missing)
+    }
+
+    fn is_shared(&self, repository: &Reference, signature: Signature) -> Result<bool, StepError> {
+        if self.state().shared.contains(&signature) {
+            return Ok(true);
+        }
+        if self.is_paused(repository) {
+            return Ok(false);
+        }
+        let tag = self.tag(repository, signature);
+        match self.environment.registry.head(&tag) {
+            Ok(Some(found)) => {
+                self.state().shared.insert(signature);
+                let index = self.environment.store.index();
+                index.put(SHARED, &tag.to_string(), found.digest.to_string().as_bytes(), &[])?;
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => self.failed(repository, &error).map(|()| false),
+        }
+    }
+}
+
+fn shared_step(signature: Signature, record: &CacheRecord) -> SharedStep {
+    SharedStep {
+        signature,
+        canonical: record.canonical,
+        base: record.base,
+        below: record.below,
+        depth: record.layers.len(),
+        parts: record.parts.clone(),
+        built: record.built,
+        millis: record.millis,
+    }
+}

@@ -1,0 +1,99 @@
+//! What a copy selects from a stage, told without the stage being there.
+//!
+//! The signature of a copy holds the digest of the files it selects. Of a stage that is only known from a registry
+//! nobody has the files, so whoever published the copy also said what it selected: under a name that follows from the
+//! layers and the pattern, and so is always right.
+
+use std::collections::BTreeMap;
+
+use strake_graph::Encoder;
+use strake_oci::{Descriptor, DiffId, Digest, ImageManifest, MediaType, ParsedManifest, Reference};
+use strake_registry::BlobSource;
+
+use super::{Remote, name};
+use crate::error::StepError;
+
+const ANNOTATION: &str = "dev.strake.selection";
+const ARTIFACT: &str = "application/vnd.strake.selection.v1";
+/// The configuration of a manifest that has none (image-spec v1.1 `manifest.md`, guidance for an empty descriptor).
+const EMPTY: &[u8] = b"{}";
+
+/// What a selection is shared by: the same on every machine.
+pub(crate) fn shared_key(layers: &[DiffId], pattern: &Digest) -> Digest {
+    let mut encoder = Encoder::new("strake shared selection 1");
+    let texts: Vec<String> = layers.iter().map(|layer| layer.0.to_string()).collect();
+    encoder.list(texts.iter().map(String::as_str)).digest(pattern);
+    encoder.finish()
+}
+
+impl Remote<'_> {
+    /// The digest of a selection that somebody published.
+    ///
+    /// # Errors
+    /// When the build was stopped.
+    pub(crate) fn selection(&self, key: &Digest) -> Result<Option<Digest>, StepError> {
+        for repository in self.request.sharing.sources() {
+            if self.is_paused(repository) {
+                continue;
+            }
+            match self.environment.registry.resolve(&selection_tag(repository, key)) {
+                Ok(Some(raw)) => {
+                    // What cannot be read costs only looking at the files themselves.
+                    let parsed = ParsedManifest::parse(&raw.bytes, Some(raw.descriptor.media_type.as_str()));
+                    if let Ok(ParsedManifest::Image(manifest)) = parsed
+                        && let Some(text) = manifest.annotations.get(ANNOTATION)
+                        && let Ok(digest) = text.parse()
+                    {
+                        return Ok(Some(digest));
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => self.failed(repository, &error)?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Publishes what copies selected.
+    ///
+    /// # Errors
+    /// When the build was stopped.
+    pub(crate) fn publish_selections(&self, selections: &[(Digest, Digest)]) -> Result<(), StepError> {
+        for repository in self.request.sharing.destinations() {
+            for (key, digest) in selections {
+                if self.is_paused(repository) {
+                    break;
+                }
+                if let Err(error) = self.publish_selection(repository, key, digest) {
+                    self.failed(repository, &error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn publish_selection(
+        &self,
+        repository: &Reference,
+        key: &Digest,
+        digest: &Digest,
+    ) -> Result<(), strake_registry::RegistryError> {
+        let registry = self.environment.registry;
+        let empty = Descriptor::of("application/vnd.oci.empty.v1+json", EMPTY);
+        let source = BlobSource::Bytes { bytes: EMPTY.to_vec(), descriptor: empty.clone() };
+        registry.push_blob(repository, source, &[], &())?;
+        let manifest = ImageManifest {
+            artifact_type: Some(ARTIFACT.to_owned()),
+            annotations: BTreeMap::from([(ANNOTATION.to_owned(), digest.to_string())]),
+            ..ImageManifest::oci(empty.clone(), vec![empty])
+        };
+        let media_type = MediaType::from(MediaType::OCI_MANIFEST);
+        registry.push_manifest(&selection_tag(repository, key), &media_type, &manifest.to_bytes())?;
+        tracing::debug!("published selection {} in {}", key.short(), name(repository));
+        Ok(())
+    }
+}
+
+fn selection_tag(repository: &Reference, key: &Digest) -> Reference {
+    repository.with_tag(&format!("files-{}", key.hex())).expect("hexadecimal digits are a tag")
+}

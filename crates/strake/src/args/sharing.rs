@@ -1,0 +1,53 @@
+//! Where finished steps and stages are shared with other machines.
+
+use clap::Args;
+use strake_oci::Reference;
+
+/// Where finished steps and stages are shared.
+#[derive(Debug, Default, Clone, Args)]
+#[command(next_help_heading = "Sharing")]
+pub(crate) struct SharingArgs {
+    /// Repository that shares finished steps between machines: what is there is not built, what is built is there at
+    /// once [STRAKE_REPO]
+    #[arg(long, value_name = "REPO", value_parser = repository)]
+    pub(crate) repo: Option<Reference>,
+    /// Repository that is asked before --repo and filled with what is built; nothing is lost with it (repeatable)
+    #[arg(long = "cache-repo", value_name = "REPO", value_parser = repository)]
+    pub(crate) cache_repos: Vec<Reference>,
+    /// Repository that is asked after --repo and never written to; what is used from it is copied to --repo
+    /// (repeatable)
+    #[arg(long = "secondary-repo", value_name = "REPO", value_parser = repository)]
+    pub(crate) secondary_repos: Vec<Reference>,
+    /// Repository that the finished image is pushed to, under the tags of its names
+    #[arg(long, value_name = "REPO", value_parser = repository)]
+    pub(crate) final_repo: Option<Reference>,
+}
+
+/// The name of a repository, without a tag.
+pub(crate) fn repository(text: &str) -> Result<Reference, String> {
+    let reference: Reference = text.parse().map_err(|error: strake_oci::ReferenceError| error.to_string())?;
+    // A name without a tag is read as one with the tag `latest`.
+    if let Some((_, tag)) = text.rsplit_once(':')
+        && !tag.contains('/')
+        && reference.digest().is_none()
+    {
+        return Err(format!("a repository has no tag; leave `:{tag}` out"));
+    }
+    if reference.digest().is_some() {
+        return Err("a repository has no digest; leave it out".to_owned());
+    }
+    Ok(reference)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_a_name_alone() {
+        assert_eq!(repository("localhost:5000/app").unwrap().repository(), "app");
+        assert!(repository("app:1").unwrap_err().contains("leave `:1` out"));
+        assert!(repository(&format!("app@sha256:{}", "0".repeat(64))).unwrap_err().contains("digest"));
+        assert!(repository("App").is_err());
+    }
+}

@@ -1,0 +1,275 @@
+//! Steps shared between machines through a real registry. Two stores are two machines.
+
+use strake_testkit::{Registry, RegistryOptions};
+
+use crate::scene::{Built, Scene};
+
+/// Three steps, a file from the context between them.
+const CHAIN: &str = "FROM busybox
+RUN echo one > /one
+COPY in.txt /in.txt
+RUN cat /in.txt /one > /two
+";
+
+/// Two stages; the second takes a file from the first.
+const STAGES: &str = "FROM busybox AS made
+RUN mkdir /out && echo made > /out/made && echo other > /other
+FROM busybox
+RUN echo final > /final
+COPY --from=made /out/made /made
+RUN cat /made /final > /both
+";
+
+fn scene(dockerfile: &str) -> Scene {
+    let scene = Scene::new(dockerfile);
+    scene.file("in.txt", "first\n");
+    scene
+}
+
+fn repo(registry: &Registry) -> String {
+    format!("{}/cache", registry.address())
+}
+
+/// The requests that the registry has logged, as `METHOD path status`.
+fn requests(registry: &Registry) -> Vec<String> {
+    let log = registry.log();
+    let lines = log.lines().filter(|line| line.contains("HTTP/1.1\""));
+    lines.map(|line| line.split('"').nth(1).unwrap_or(line).to_owned()).collect()
+}
+
+fn since(registry: &Registry, before: usize) -> Vec<String> {
+    requests(registry).split_off(before)
+}
+
+fn blob_reads(requests: &[String]) -> Vec<&String> {
+    requests.iter().filter(|request| request.starts_with("GET ") && request.contains("/blobs/")).collect()
+}
+
+/// The image as an archive of its files, read from a fresh pull of everything.
+fn digest(built: &Built) -> String {
+    built.id().to_owned()
+}
+
+#[test]
+fn what_one_machine_built_another_does_not_build() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second) = (repo(&registry), scene(CHAIN), scene(CHAIN));
+    let args = ["--repo", repo.as_str()];
+    let built = first.build(&args);
+    built.expect_ran(&["RUN echo one", "COPY in.txt", "RUN cat"]);
+
+    let before = requests(&registry).len();
+    let reused = second.build(&args);
+    reused.expect_ran(&[]);
+    assert_eq!(digest(&reused), digest(&built));
+    let asked = since(&registry, before);
+    assert!(blob_reads(&asked).is_empty(), "{asked:#?}");
+    assert!(asked.len() <= 3, "{asked:#?}");
+
+    // And the layers come when they are needed.
+    assert_eq!(second.content("two", &args), "first\none\n");
+
+    let before = requests(&registry).len();
+    first.build(&args).expect_ran(&[]);
+    let asked = since(&registry, before);
+    assert!(asked.len() <= 2, "{asked:#?}");
+}
+
+#[test]
+fn a_late_change_runs_only_what_it_touches() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second) = (repo(&registry), scene(CHAIN), scene(CHAIN));
+    let args = ["--repo", repo.as_str()];
+    first.build(&args);
+    second.file("in.txt", "second\n");
+    second.build(&args).expect_ran(&["COPY in.txt", "RUN cat"]);
+    assert_eq!(second.content("two", &args), "second\none\n");
+    // What the second machine built, the first one takes.
+    first.file("in.txt", "second\n");
+    first.build(&args).expect_ran(&[]);
+    assert_eq!(first.content("two", &args), "second\none\n");
+}
+
+#[test]
+fn copies_from_other_stages_are_known_without_their_files() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second) = (repo(&registry), scene(STAGES), scene(STAGES));
+    let args = ["--repo", repo.as_str()];
+    let built = first.build(&args);
+    let before = requests(&registry).len();
+    let reused = second.build(&args);
+    reused.expect_ran(&[]);
+    assert_eq!(digest(&reused), digest(&built));
+    let asked = since(&registry, before);
+    assert!(blob_reads(&asked).is_empty(), "{asked:#?}");
+    assert!(asked.len() <= 8, "{asked:#?}");
+    assert_eq!(second.content("both", &args), "made\nfinal\n");
+}
+
+#[test]
+fn a_failure_loses_nothing_that_was_finished() {
+    let registry = Registry::start().unwrap();
+    let fails = CHAIN.to_owned() + "RUN exit 7\n";
+    let (repo, first, second) = (repo(&registry), scene(&fails), scene(CHAIN));
+    let args = ["--repo", repo.as_str()];
+    first.fails(1, &args);
+    second.build(&args).expect_ran(&[]);
+}
+
+#[test]
+fn what_was_built_before_is_published_with_the_next_build() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second) = (repo(&registry), scene(STAGES), scene(STAGES));
+    first.build(&[]);
+    let args = ["--repo", repo.as_str()];
+    first.build(&args).expect_ran(&[]);
+    second.build(&args).expect_ran(&[]);
+}
+
+#[test]
+fn each_step_is_an_ordinary_image() {
+    let registry = Registry::start().unwrap();
+    let (repo, first) = (repo(&registry), scene(CHAIN));
+    first.build(&["--repo", repo.as_str()]);
+    let tags =
+        first.sandbox.run("skopeo").args(["list-tags", "--tls-verify=false", &format!("docker://{repo}")]);
+    let tags: serde_json::Value = serde_json::from_str(&tags.succeed().unwrap().stdout).unwrap();
+    let tags = tags["Tags"].as_array().unwrap();
+    assert_eq!(tags.len(), 3, "{tags:?}");
+    for tag in tags {
+        let name = format!("docker://{repo}:{}", tag.as_str().unwrap());
+        let shown = first.sandbox.run("skopeo").args(["inspect", "--config", "--tls-verify=false", &name]);
+        let config: serde_json::Value = serde_json::from_str(&shown.succeed().unwrap().stdout).unwrap();
+        let labels = &config["config"]["Labels"];
+        assert_eq!(labels["strake-kind"], "step");
+        assert_eq!(format!("step-{}", labels["strake-signature"].as_str().unwrap()), tag.as_str().unwrap());
+    }
+}
+
+#[test]
+fn an_entry_without_its_layers_is_built_and_repaired() {
+    let registry =
+        Registry::start_with(RegistryOptions { delete: true, ..RegistryOptions::default() }).unwrap();
+    let (repo, first, second, third) = (repo(&registry), scene(CHAIN), scene(CHAIN), scene(CHAIN));
+    let args = ["--repo", repo.as_str()];
+    first.build(&args);
+    // All blobs of layers go; manifests and configurations stay.
+    let removed = remove_large_blobs(&registry);
+    assert!(removed > 0);
+    second.file("in.txt", "second\n");
+    let built = second.build(&args);
+    assert!(built.ran().iter().any(|label| label.contains("RUN echo one")), "{:?}", built.ran());
+    assert!(built.events.iter().any(|event| event["event"] == "warning"), "{}", built.finished);
+    assert_eq!(second.content("two", &args), "second\none\n");
+    // The third finds what the second repaired.
+    third.file("in.txt", "second\n");
+    assert_eq!(third.content("two", &args), "second\none\n");
+}
+
+/// Removes what is compressed from the registry's disk: layers, not documents.
+fn remove_large_blobs(registry: &Registry) -> usize {
+    let blobs = registry.content().join("docker/registry/v2/blobs/sha256");
+    let mut removed = 0;
+    for two in std::fs::read_dir(blobs).unwrap() {
+        for blob in std::fs::read_dir(two.unwrap().path()).unwrap() {
+            let path = blob.unwrap().path().join("data");
+            if std::fs::read(&path).unwrap().starts_with(&[0x1f, 0x8b]) {
+                std::fs::remove_file(path).unwrap();
+                removed += 1;
+            }
+        }
+    }
+    removed
+}
+
+#[test]
+fn an_entry_that_speaks_of_another_step_is_a_miss() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second) = (repo(&registry), scene(CHAIN), scene(CHAIN));
+    let args = ["--repo", repo.as_str()];
+    first.build(&args);
+    let tags =
+        first.sandbox.run("skopeo").args(["list-tags", "--tls-verify=false", &format!("docker://{repo}")]);
+    let tags: serde_json::Value = serde_json::from_str(&tags.succeed().unwrap().stdout).unwrap();
+    let tags: Vec<String> =
+        tags["Tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()).collect();
+    // Every name stands for the image of the next one.
+    let from = |tag: &str| format!("docker://{repo}:{tag}");
+    let copy = |from: &str, to: &str| {
+        let words = ["copy", "--src-tls-verify=false", "--dest-tls-verify=false", from, to];
+        first.sandbox.run("skopeo").args(words).succeed().unwrap();
+    };
+    copy(&from(&tags[0]), &from("kept"));
+    for pair in tags.windows(2) {
+        copy(&from(&pair[1]), &from(&pair[0]));
+    }
+    copy(&from("kept"), &from(&tags[tags.len() - 1]));
+    let built = second.build(&args);
+    built.expect_ran(&["RUN echo one", "COPY in.txt", "RUN cat"]);
+    assert!(built.events.iter().any(|event| event["event"] == "warning"), "{}", built.finished);
+    // Repaired by what was built.
+    let third = scene(CHAIN);
+    third.build(&args).expect_ran(&[]);
+}
+
+#[test]
+fn a_registry_that_is_not_there_does_not_stop_a_build() {
+    let first = scene(CHAIN);
+    let built = first.build(&["--repo", "127.0.0.1:1/cache"]);
+    built.expect_ran(&["RUN echo one", "COPY in.txt", "RUN cat"]);
+    let warnings = built.events.iter().filter(|event| event["event"] == "warning").count();
+    assert!((1..=2).contains(&warnings), "{}", built.finished);
+}
+
+#[test]
+fn caches_come_first_and_secondary_repositories_are_copied_from() {
+    let registry = Registry::start().unwrap();
+    let name = |what: &str| format!("{}/{what}", registry.address());
+    let (old, main, cache) = (name("old"), name("main"), name("cache"));
+    let first = scene(CHAIN);
+    first.build(&["--repo", &old]);
+    let second = scene(CHAIN);
+    second.build(&["--repo", &main, "--secondary-repo", &old]).expect_ran(&[]);
+    // What was used was copied.
+    let third = scene(CHAIN);
+    third.build(&["--repo", &main]).expect_ran(&[]);
+    let fourth = scene(CHAIN);
+    fourth.file("in.txt", "second\n");
+    fourth.build(&["--repo", &main, "--cache-repo", &cache]).expect_ran(&["COPY in.txt", "RUN cat"]);
+    let fifth = scene(CHAIN);
+    fifth.file("in.txt", "second\n");
+    fifth.build(&["--cache-repo", &cache]).expect_ran(&[]);
+}
+
+#[test]
+fn times_that_are_limited_are_shared_with_those_who_limit_them_alike() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second, alone) = (repo(&registry), scene(CHAIN), scene(CHAIN), scene(CHAIN));
+    let limited = ["--repo", repo.as_str(), "--timestamp", "1700000000"];
+    let built = first.build(&limited);
+    let reused = second.build(&limited);
+    reused.expect_ran(&[]);
+    assert_eq!(digest(&built), digest(&reused));
+    // The same as on a machine that shares with nobody.
+    assert_eq!(digest(&alone.build(&["--timestamp", "1700000000"])), digest(&built));
+    // Another limit is another entry.
+    let third = scene(CHAIN);
+    third.build(&["--repo", &repo, "--timestamp", "1800000000"]).expect_ran(&[
+        "RUN echo one",
+        "COPY",
+        "RUN cat",
+    ]);
+    // What came with limited times does not pass for a build without limit.
+    let unlimited = second.build(&["--repo", &repo]);
+    unlimited.expect_ran(&["RUN echo one", "COPY in.txt", "RUN cat"]);
+}
+
+#[test]
+fn the_finished_image_goes_to_the_final_repository() {
+    let registry = Registry::start().unwrap();
+    let first = scene(CHAIN);
+    let out = format!("{}/final", registry.address());
+    first.build(&["--final-repo", &out, "-t", "app:7"]);
+    let second = scene(CHAIN);
+    second.strake(&["pull", &format!("{out}:7")]);
+}
