@@ -152,6 +152,8 @@ pub struct StageOutput {
     pub signature: Signature,
     /// Its layers, bottom first. Those of a base image may not be unpacked yet.
     pub layers: Vec<LayerId>,
+    /// What a manifest of its image is to say of it.
+    pub annotations: BTreeMap<String, String>,
     /// Its configuration, complete but for `rootfs.diff_ids`, which export fills in; `history` names a layer for
     /// each entry of `layers`.
     pub config: ImageConfig,

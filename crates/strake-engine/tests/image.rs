@@ -156,7 +156,13 @@ fn ready(programs: &[&str]) -> bool {
 
 /// A stage that ends with these layers.
 fn stage(layers: Vec<LayerId>, config: ImageConfig) -> StageOutput {
-    StageOutput { name: "x".to_owned(), signature: Digest::of(b"").hex().parse().unwrap(), layers, config }
+    StageOutput {
+        name: "x".to_owned(),
+        signature: Digest::of(b"").hex().parse().unwrap(),
+        layers,
+        annotations: std::collections::BTreeMap::new(),
+        config,
+    }
 }
 
 /// An image of [`tree`] that was pushed to a registry of its own.

@@ -36,8 +36,6 @@ pub(crate) struct CacheRecord {
 /// A result that another machine made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Foreign {
-    /// The repository that it was found in.
-    pub(crate) repository: String,
     /// The latest time that its files have, when that was limited (`SOURCE_DATE_EPOCH`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) epoch: Option<i64>,

@@ -28,7 +28,7 @@ use crate::request::Environment;
 const BLOCK: u64 = 512;
 
 /// Where files of an archive go, one after the other.
-trait Sink {
+pub(super) trait Sink {
     /// Writes a file of known content.
     fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), ImageError> {
         let mut reader = bytes;
@@ -136,8 +136,8 @@ impl Write for At<'_> {
 }
 
 /// A layout as a directory.
-struct DirectorySink<'a> {
-    root: &'a Path,
+pub(super) struct DirectorySink<'a> {
+    pub(super) root: &'a Path,
 }
 
 impl Sink for DirectorySink<'_> {
@@ -176,7 +176,7 @@ pub(super) fn write_layout_tar(
     Ok(Written { manifests, bytes: sink.finish()?, notes: Vec::new() })
 }
 
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 pub(super) fn write_layout_directory(
     env: &Environment<'_>,
@@ -226,7 +226,8 @@ fn index(images: &Images, manifests: &[Descriptor], earlier: Vec<Descriptor>) ->
     ImageIndex::oci(all)
 }
 
-fn blob_name(digest: Digest) -> String {
+/// Where a layout keeps a blob.
+pub(crate) fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
@@ -331,7 +332,7 @@ fn copy_blob(env: &Environment<'_>, blob: &LayerBlob, sink: &mut dyn Sink) -> Re
 }
 
 /// Writes a layer in whatever form it has, or compresses it straight into the output.
-fn write_layer(
+pub(super) fn write_layer(
     env: &Environment<'_>,
     layer: &ImageLayer,
     compression: Compression,

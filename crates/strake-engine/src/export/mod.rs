@@ -5,6 +5,7 @@
 
 mod archive;
 mod dest;
+mod layout;
 mod local;
 
 use std::path::PathBuf;
@@ -15,7 +16,10 @@ use strake_store::tar::{DiffOptions, flatten};
 
 use crate::event::{Event, TransferKind};
 use crate::image::{self, Dest, ImageError};
+
 use crate::request::Environment;
+pub(crate) use archive::blob_name;
+pub(crate) use layout::Layout;
 
 /// Where an image or the files of a stage go, and in which form.
 #[derive(Debug, Clone, PartialEq, Eq)]

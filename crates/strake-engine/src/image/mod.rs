@@ -45,11 +45,12 @@ pub use types::{
     PullPolicy, PushOptions, PushStatistics, PushedImage, Removed, ResolvedImage,
 };
 
+pub(crate) use archive::Archive;
 pub(crate) use blob::store_layer;
 pub(crate) use commit::{describe_layers, known_diff_ids};
 pub(crate) use load::{FULL_NAME, REF_NAME};
 pub(crate) use names::load as load_record;
-pub(crate) use push::{Described, push_described};
+pub(crate) use push::{Described, PushedDescribed, push_described, push_untagged};
 pub(crate) use record::ImageLayer;
 pub(crate) use stream::LayerStream;
 pub(crate) use transfer::Transfer;

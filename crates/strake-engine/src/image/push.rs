@@ -37,7 +37,10 @@ pub(crate) fn push(
     let image =
         record::image(env.store, name.image)?.ok_or_else(|| ImageError::unknown(&reference.familiar()))?;
     let (_, config) = record::config(env.store, name.image)?;
-    let kept = resolve::kept_manifest(env, name.manifest.as_ref(), name.image)?;
+    // A manifest that says something else of the image is another one.
+    let kept = resolve::kept_manifest(env, name.manifest.as_ref(), name.image)?.filter(|(_, _, manifest)| {
+        options.annotations.iter().all(|said| manifest.annotations.get(said.0) == Some(said.1))
+    });
     if let Some((descriptor, ..)) = &kept
         && is_there(env, reference, descriptor)?
     {
@@ -57,9 +60,9 @@ pub(crate) fn push(
         jobs.push(Job::Layer(layer, wanted));
     }
     jobs.push(Job::Config(&config, &config_descriptor));
-    let pushed = run_all(env, reference, options, &jobs)?;
+    let pushed = run_all(env, reference, options.compression, &jobs)?;
     let statistics = count(&pushed);
-    finish(env, reference, name, kept, pushed, statistics)
+    finish(env, reference, name, kept, pushed, statistics, options)
 }
 
 /// An image that no name of this store stands for, ready to be sent.
@@ -79,6 +82,20 @@ pub(crate) struct PushedDescribed {
     pub(crate) layers: Vec<Descriptor>,
 }
 
+/// Sends an image to the repository of a name, where only its digest stands for it.
+///
+/// # Errors
+/// As [`push_described`].
+pub(crate) fn push_untagged(
+    env: &Environment<'_>,
+    repository: &Reference,
+    image: &Described<'_>,
+    compression: Compression,
+    known: &BTreeMap<DiffId, Descriptor>,
+) -> Result<PushedDescribed, ImageError> {
+    push_as(env, repository, image, compression, known, |digest| repository.with_digest(digest))
+}
+
 /// Sends an image to a repository. Of the layers that are `known` to be there nothing is asked.
 ///
 /// # Errors
@@ -90,11 +107,22 @@ pub(crate) fn push_described(
     compression: Compression,
     known: &BTreeMap<DiffId, Descriptor>,
 ) -> Result<PushedDescribed, ImageError> {
+    push_as(env, reference, image, compression, known, |_| reference.clone())
+}
+
+fn push_as(
+    env: &Environment<'_>,
+    reference: &Reference,
+    image: &Described<'_>,
+    compression: Compression,
+    known: &BTreeMap<DiffId, Descriptor>,
+    name: impl FnOnce(Digest) -> Reference,
+) -> Result<PushedDescribed, ImageError> {
     let config = Descriptor::of(MediaType::OCI_CONFIG, image.config);
     let unknown = image.layers.iter().filter(|layer| !known.contains_key(&layer.diff_id));
     let mut jobs: Vec<Job<'_>> = unknown.map(|layer| Job::Layer(layer, None)).collect();
     jobs.push(Job::Config(image.config, &config));
-    let mut pushed = run_all(env, reference, &PushOptions { compression }, &jobs)?.into_iter();
+    let mut pushed = run_all(env, reference, compression, &jobs)?.into_iter();
     let layer = |layer: &ImageLayer| match known.get(&layer.diff_id) {
         Some(descriptor) => descriptor.clone(),
         None => pushed.next().expect("every job has its result").descriptor,
@@ -103,8 +131,9 @@ pub(crate) fn push_described(
     let mut manifest = ImageManifest::oci(config, layers.clone());
     manifest.annotations.clone_from(image.annotations);
     let media_type = MediaType::from(MediaType::OCI_MANIFEST);
-    let manifest = env.registry.push_manifest(reference, &media_type, &manifest.to_bytes())?;
-    Ok(PushedDescribed { manifest, layers })
+    let bytes = manifest.to_bytes();
+    let descriptor = env.registry.push_manifest(&name(Digest::of(&bytes)), &media_type, &bytes)?;
+    Ok(PushedDescribed { manifest: Descriptor { media_type, ..descriptor }, layers })
 }
 
 /// Whether the tag already stands for this manifest: then everything it names is there too.
@@ -120,7 +149,7 @@ enum Job<'a> {
 fn run_all(
     env: &Environment<'_>,
     reference: &Reference,
-    options: &PushOptions,
+    compression: Compression,
     jobs: &[Job<'_>],
 ) -> Result<Vec<PushedBlob>, ImageError> {
     let next = AtomicUsize::new(0);
@@ -134,7 +163,7 @@ fn run_all(
             let result = if env.cancellation.is_requested() {
                 Err(ImageError::Canceled)
             } else {
-                run(env, reference, options, job)
+                run(env, reference, compression, job)
             };
             if result.is_err() {
                 next.store(jobs.len(), Ordering::Relaxed);
@@ -155,7 +184,7 @@ fn run_all(
 fn run(
     env: &Environment<'_>,
     reference: &Reference,
-    options: &PushOptions,
+    compression: Compression,
     job: &Job<'_>,
 ) -> Result<PushedBlob, ImageError> {
     let pushed = match job {
@@ -164,7 +193,7 @@ fn run(
             env.registry.push_blob(reference, source, &[], &())?
         }
         Job::Layer(layer, Some(wanted)) => push_known(env, reference, layer, wanted)?,
-        Job::Layer(layer, None) => push_any(env, reference, layer, options.compression)?,
+        Job::Layer(layer, None) => push_any(env, reference, layer, compression)?,
     };
     record::put_place(env.store, reference, pushed.descriptor.digest)?;
     Ok(pushed)
@@ -342,13 +371,16 @@ fn finish(
     kept: Kept,
     mut pushed: Vec<PushedBlob>,
     statistics: PushStatistics,
+    options: &PushOptions,
 ) -> Result<PushedImage, ImageError> {
     let (media_type, bytes) = match kept {
         Some((descriptor, bytes, _)) => (descriptor.media_type, bytes),
         None => {
             let config = pushed.pop().expect("the configuration is always the last job");
             let layers = pushed.into_iter().map(|blob| blob.descriptor).collect();
-            (MediaType::OCI_MANIFEST.into(), ImageManifest::oci(config.descriptor, layers).to_bytes())
+            let mut manifest = ImageManifest::oci(config.descriptor, layers);
+            manifest.annotations.clone_from(&options.annotations);
+            (MediaType::OCI_MANIFEST.into(), manifest.to_bytes())
         }
     };
     let descriptor = env.registry.push_manifest(reference, &media_type, &bytes)?;

@@ -242,10 +242,10 @@ fn content_links(store: &Store, diff_id: DiffId) -> Result<Vec<Link>, StoreError
 }
 
 /// Records the layers of a stack that is known from a manifest, bottom first, so that they can be fetched from
-/// `repository` when something must stand on them. Answers their directories, unpacked or not.
+/// `repository` (or found in the store) when something must stand on them. Answers their directories, unpacked or not.
 pub(crate) fn put_stack(
     store: &Store,
-    repository: &Reference,
+    repository: Option<&Reference>,
     layers: &[(DiffId, LayerBlob)],
 ) -> Result<Vec<LayerId>, StoreError> {
     let diff_ids: Vec<DiffId> = layers.iter().map(|(diff_id, _)| *diff_id).collect();
@@ -253,7 +253,9 @@ pub(crate) fn put_stack(
     let mut names = Vec::new();
     for ((diff_id, blob), chain) in layers.iter().zip(ChainId::all(&diff_ids)) {
         put_claim(store, *diff_id, blob)?;
-        put_place(store, repository, blob.digest)?;
+        if let Some(repository) = repository {
+            put_place(store, repository, blob.digest)?;
+        }
         documents.push(chain_document(store, *diff_id, chain)?);
         names.push(LayerId::of_chain(&chain));
     }

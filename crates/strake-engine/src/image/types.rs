@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -29,15 +30,17 @@ pub enum PullPolicy {
 }
 
 /// How to push.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushOptions {
     /// How layers that have no blob yet are compressed.
     pub compression: Compression,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Default for PushOptions {
     fn default() -> Self {
-        Self { compression: Compression::Gzip }
+        Self { compression: Compression::Gzip, annotations: BTreeMap::new() }
     }
 }
 

@@ -110,9 +110,24 @@ impl CacheDocument {
         wanted: Signature,
         epoch: Option<i64>,
     ) -> Result<(Self, Vec<(DiffId, LayerBlob)>), Unusable> {
+        let (document, layers) = Self::of_image(manifest, epoch)?;
+        match document.steps.first() {
+            Some(own) if own.signature != wanted => Err(Unusable::Other(own.signature)),
+            _ => Ok((document, layers)),
+        }
+    }
+
+    /// Reads what an image says of the steps that made it, whatever they are.
+    ///
+    /// # Errors
+    /// When it says nothing, or nothing that fits.
+    pub(crate) fn of_image(
+        manifest: &ImageManifest,
+        epoch: Option<i64>,
+    ) -> Result<(Self, Vec<(DiffId, LayerBlob)>), Unusable> {
         let text = manifest.annotations.get(ANNOTATION).ok_or(Unusable::Silent)?;
         let document: Self = serde_json::from_str(text)?;
-        document.check(manifest, wanted, epoch)?;
+        document.check(manifest, epoch)?;
         let layers = document.layers.iter().zip(&manifest.layers);
         let layers = layers.map(|(said, layer)| {
             let kind = || Unusable::Kind(layer.media_type.to_string());
@@ -123,13 +138,12 @@ impl CacheDocument {
         Ok((document, layers))
     }
 
-    fn check(&self, manifest: &ImageManifest, wanted: Signature, epoch: Option<i64>) -> Result<(), Unusable> {
+    fn check(&self, manifest: &ImageManifest, epoch: Option<i64>) -> Result<(), Unusable> {
         if self.version != VERSION {
             return Err(Unusable::Version(self.version));
         }
-        let own = self.steps.first().ok_or(Unusable::Silent)?;
-        if own.signature != wanted {
-            return Err(Unusable::Other(own.signature));
+        if self.steps.is_empty() {
+            return Err(Unusable::Silent);
         }
         let is_made_up =
             |step: &SharedStep| !step.parts.is_empty() && Signature::of(&step.parts) != step.signature;

@@ -15,6 +15,7 @@
 //! a miss that is told of, and the step is built and published anew. A registry that does not answer is left alone for
 //! a while, and the build goes on without it.
 
+mod caches;
 mod document;
 mod publish;
 mod selection;
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use strake_oci::{Compression, Descriptor, DiffId, ParsedManifest, Reference};
+use strake_oci::{Compression, Descriptor, DiffId, Digest, ParsedManifest, Reference};
 use strake_registry::{ErrorKind, RegistryError};
 use strake_store::{LayerBlob, StoreError};
 
@@ -33,6 +34,8 @@ use crate::event::Event;
 use crate::image::record;
 use crate::request::{BuildRequest, Environment};
 use crate::signature::Signature;
+pub(crate) use caches::Tip;
+pub use caches::{CacheContent, CachePlace, CacheTarget, OnError};
 pub(crate) use selection::shared_key;
 
 use document::{CacheDocument, SharedStep, Unusable};
@@ -49,6 +52,12 @@ pub struct Sharing {
     pub caches: Vec<Reference>,
     /// Asked after it, never written to; what is used from here is published in `repository`.
     pub secondary: Vec<Reference>,
+    /// Caches that are read before anything is built.
+    pub from: Vec<CachePlace>,
+    /// Caches that are written when all is built.
+    pub to: Vec<CacheTarget>,
+    /// Whether the image of a target is to carry the records of its steps.
+    pub inline: bool,
     /// How layers that have no blob yet are compressed.
     pub compression: Compression,
 }
@@ -56,7 +65,15 @@ pub struct Sharing {
 impl Default for Sharing {
     /// With nobody.
     fn default() -> Self {
-        Self { repository: None, caches: Vec::new(), secondary: Vec::new(), compression: Compression::Gzip }
+        Self {
+            repository: None,
+            caches: Vec::new(),
+            secondary: Vec::new(),
+            from: Vec::new(),
+            to: Vec::new(),
+            inline: false,
+            compression: Compression::Gzip,
+        }
     }
 }
 
@@ -78,6 +95,7 @@ pub(crate) struct Remote<'a> {
     environment: &'a Environment<'a>,
     state: Mutex<State>,
     published: Condvar,
+    caches_read: Mutex<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +108,8 @@ struct State {
     shared: BTreeSet<Signature>,
     /// What is being published.
     publishing: BTreeSet<Signature>,
+    /// What copies select, as a cache has said.
+    selections: BTreeMap<Digest, Digest>,
     repositories: BTreeMap<String, Repository>,
 }
 
@@ -104,11 +124,23 @@ struct Repository {
 
 impl<'a> Remote<'a> {
     pub(crate) fn new(request: &'a BuildRequest, environment: &'a Environment<'a>) -> Self {
-        Self { request, environment, state: Mutex::default(), published: Condvar::new() }
+        Self {
+            request,
+            environment,
+            state: Mutex::default(),
+            published: Condvar::new(),
+            caches_read: Mutex::default(),
+        }
     }
 
     /// Whether there is anybody to ask.
     pub(crate) fn is_asked(&self) -> bool {
+        let sharing = &self.request.sharing;
+        sharing.sources().next().is_some() || !sharing.from.is_empty()
+    }
+
+    /// Whether there is a repository of single steps.
+    pub(crate) fn has_steps(&self) -> bool {
         self.request.sharing.sources().next().is_some()
     }
 
@@ -166,7 +198,7 @@ impl<'a> Remote<'a> {
         };
         match CacheDocument::of_manifest(&manifest, signature, self.request.epoch) {
             Ok((document, layers)) => {
-                self.record(repository, document, &layers)?;
+                self.record(Some(repository), document, &layers)?;
                 Ok(true)
             }
             Err(why @ Unusable::Version(_)) => {
@@ -186,7 +218,7 @@ impl<'a> Remote<'a> {
     /// Records what a manifest says of a step and those below it.
     fn record(
         &self,
-        repository: &Reference,
+        repository: Option<&Reference>,
         document: CacheDocument,
         layers: &[(DiffId, LayerBlob)],
     ) -> Result<(), StoreError> {
@@ -197,10 +229,7 @@ impl<'a> Remote<'a> {
         let contents: Vec<_> =
             contents.filter_map(|(name, layer)| Some((name.clone(), layer.content?))).collect();
         cache.put_contents(&contents)?;
-        let foreign = Foreign {
-            repository: format!("{}/{}", repository.registry(), repository.repository()),
-            epoch: document.epoch,
-        };
+        let foreign = Foreign { epoch: document.epoch };
         for (place, step) in document.steps.into_iter().enumerate() {
             // What was built here stays what it is.
             if place > 0 && cache.find(step.signature)?.is_some() {

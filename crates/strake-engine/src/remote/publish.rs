@@ -10,7 +10,7 @@ use super::document::{ANNOTATION, CacheDocument, SharedLayer, SharedStep};
 use super::{Remote, name};
 use crate::cache::{CacheRecord, LocalCache};
 use crate::error::StepError;
-use crate::image::{self, Described, ImageError, ImageLayer};
+use crate::image::{self, Described, ImageError, ImageLayer, PushedDescribed};
 use crate::signature::Signature;
 
 /// A step that is in a repository, as far as this store knows: `<repository> <tag>`.
@@ -67,22 +67,34 @@ impl Remote<'_> {
         record: &CacheRecord,
     ) -> Result<(), StepError> {
         self.wait_for(record.below);
+        self.with_described(step, signature, record, |described| {
+            for repository in self.request.sharing.destinations() {
+                if self.is_paused(repository) {
+                    continue;
+                }
+                match self.push(repository, signature, described) {
+                    Ok(()) => {}
+                    Err(ImageError::Registry(error)) => self.failed(repository, &error)?,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Does something with the image of a step.
+    pub(super) fn with_described<T>(
+        &self,
+        step: &Step,
+        signature: Signature,
+        record: &CacheRecord,
+        work: impl FnOnce(&Described<'_>) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
         let layers = image::describe_layers(self.environment, &record.layers, self.request.epoch)?;
         let document = self.document(signature, record, &layers)?;
         let config = self.config(step, signature, record, &layers);
         let annotations = BTreeMap::from([(ANNOTATION.to_owned(), document.to_annotation())]);
-        let described = Described { layers: &layers, config: &config.to_bytes(), annotations: &annotations };
-        for repository in self.request.sharing.destinations() {
-            if self.is_paused(repository) {
-                continue;
-            }
-            match self.push(repository, signature, &described) {
-                Ok(()) => {}
-                Err(ImageError::Registry(error)) => self.failed(repository, &error)?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        work(&Described { layers: &layers, config: &config.to_bytes(), annotations: &annotations })
     }
 
     fn push(
@@ -93,11 +105,7 @@ impl Remote<'_> {
     ) -> Result<(), ImageError> {
         let tag = self.tag(repository, signature);
         let compression = self.request.sharing.compression;
-        let known: BTreeMap<DiffId, Descriptor> = {
-            let state = self.state();
-            let repository = state.repositories.get(&name(repository));
-            repository.map(|known| known.layers.clone()).unwrap_or_default()
-        };
+        let known = self.known_layers(repository);
         let pushed = match image::push_described(self.environment, &tag, described, compression, &known) {
             // What was there before may have been removed meanwhile.
             Err(ImageError::Registry(error)) if error.is_about_content() && !known.is_empty() => {
@@ -111,15 +119,33 @@ impl Remote<'_> {
             state.shared.insert(signature);
         }
         state.absent.remove(&signature);
-        let known = &mut state.repositories.entry(name(repository)).or_default().layers;
-        known.extend(described.layers.iter().map(|layer| layer.diff_id).zip(pushed.layers));
         drop(state);
+        self.note_layers(repository, described, &pushed);
         let index = self.environment.store.index();
         Ok(index.put(SHARED, &tag.to_string(), pushed.manifest.digest.to_string().as_bytes(), &[])?)
     }
 
+    /// The layers that are known to be in a repository.
+    pub(super) fn known_layers(&self, repository: &Reference) -> BTreeMap<DiffId, Descriptor> {
+        let state = self.state();
+        let repository = state.repositories.get(&name(repository));
+        repository.map(|known| known.layers.clone()).unwrap_or_default()
+    }
+
+    /// Remembers which layers are in a repository now.
+    pub(super) fn note_layers(
+        &self,
+        repository: &Reference,
+        described: &Described<'_>,
+        pushed: &PushedDescribed,
+    ) {
+        let mut state = self.state();
+        let known = &mut state.repositories.entry(name(repository)).or_default().layers;
+        known.extend(described.layers.iter().map(|layer| layer.diff_id).zip(pushed.layers.iter().cloned()));
+    }
+
     /// The records of a step and of those below it, as far as they stand on the very same layers.
-    fn document(
+    pub(super) fn document(
         &self,
         signature: Signature,
         record: &CacheRecord,

@@ -32,6 +32,10 @@ impl Remote<'_> {
     /// # Errors
     /// When the build was stopped.
     pub(crate) fn selection(&self, key: &Digest) -> Result<Option<Digest>, StepError> {
+        self.read_caches()?;
+        if let Some(digest) = self.state().selections.get(key) {
+            return Ok(Some(*digest));
+        }
         for repository in self.request.sharing.sources() {
             if self.is_paused(repository) {
                 continue;

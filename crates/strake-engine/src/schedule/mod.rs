@@ -24,10 +24,11 @@
 mod plan;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::thread::Scope;
 use std::time::Duration;
-use strake_graph::{Op, StepId};
+use strake_graph::{Op, StageId, StepId};
 use strake_oci::HistoryEntry;
 
 use crate::error::{BuildError, StepError, StepFailure};
@@ -89,8 +90,15 @@ fn build_once(
         return Err(BuildError::Pruned);
     }
     build.share(&resolved)?;
-    let stages = request.graph.targets().iter().map(|target| stage_output(request, *target, &resolved));
-    Ok(BuildOutput { stages: stages.collect() })
+    let stage = |target: &StageId| {
+        let mut output = stage_output(request, *target, &resolved);
+        if request.sharing.inline {
+            output.annotations = build.inline(output.signature)?;
+        }
+        Ok(output)
+    };
+    let stages = request.graph.targets().iter().map(stage).collect::<Result<_, BuildError>>()?;
+    Ok(BuildOutput { stages })
 }
 
 /// What workers tell the loop.
@@ -282,11 +290,7 @@ impl<'scope, 'env> Loop<'scope, 'env> {
     }
 }
 
-fn stage_output(
-    request: &BuildRequest,
-    target: strake_graph::StageId,
-    resolved: &[Option<Resolved>],
-) -> StageOutput {
+fn stage_output(request: &BuildRequest, target: StageId, resolved: &[Option<Resolved>]) -> StageOutput {
     let stage = request.graph.stage(target);
     let result_of = |step: StepId| resolved[step.index()].as_ref().expect("a target's steps are all done");
     let result = result_of(stage.result);
@@ -322,6 +326,7 @@ fn stage_output(
         name: stage.name.clone(),
         signature: result.signature,
         layers: result.layers.clone(),
+        annotations: BTreeMap::new(),
         config,
     }
 }

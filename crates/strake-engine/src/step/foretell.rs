@@ -17,7 +17,7 @@ use crate::signature::Signature;
 impl Build<'_> {
     /// Asks for a step that is not here, and for those above it. Answers whether it was found.
     pub(super) fn foretell(&self, id: StepId, signature: Signature) -> Result<bool, StepError> {
-        if !self.remote.is_asked() || self.remote.is_absent(signature) {
+        if !self.remote.has_steps() || self.remote.is_absent(signature) {
             return Ok(false);
         }
         let line = self.line(id, signature)?;

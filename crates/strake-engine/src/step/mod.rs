@@ -24,7 +24,7 @@ use crate::error::{BuildError, StepError};
 use crate::event::{Event, Holder};
 use crate::image::ImageErrorKind;
 use crate::lock::{FileLocks, Lease};
-use crate::remote::Remote;
+use crate::remote::{CacheContent, Remote, Tip};
 use crate::request::{BuildRequest, Environment};
 use crate::schedule::makes_layer;
 use crate::signature::{Part, Signature, StepInputs, parts_of};
@@ -195,6 +195,10 @@ impl<'a> Build<'a> {
             return Ok(Looked::Miss(miss));
         }
         let mut found = self.find(id, inputs, signature)?;
+        if found.is_none() && self.remote.is_asked() {
+            self.remote.read_caches()?;
+            found = self.find(id, inputs, signature)?;
+        }
         if found.is_none() && self.foretell(id, signature)? {
             found = self.find(id, inputs, signature)?;
         }
@@ -483,13 +487,43 @@ impl<'a> Build<'a> {
                 let inputs = inputs.into_iter().filter_map(|id| Some((id, result(&id)?.clone())));
                 self.publish(id, &Inputs(inputs.collect()), signature);
             }
-            Ok(())
+            self.write_caches(resolved)
         };
-        done().map_err(|error: StepError| match error {
-            error if error.is_pruned() => BuildError::Pruned,
-            error if error.is_cancelled() => BuildError::Cancelled,
-            error => BuildError::Share(Box::new(error)),
-        })
+        done().map_err(after_all_steps)
+    }
+
+    /// What the image of a target is to say of its steps.
+    pub(crate) fn inline(&self, signature: Signature) -> Result<BTreeMap<String, String>, BuildError> {
+        self.remote.inline(signature).map_err(after_all_steps)
+    }
+
+    fn write_caches(&self, resolved: &[Option<Resolved>]) -> Result<(), StepError> {
+        let graph = &self.request.graph;
+        let used = || {
+            let used = graph.step_ids().filter(|id| self.is_shown(*id));
+            used.filter_map(|id| Some((id, resolved[id.index()].as_ref()?)))
+        };
+        for target in &self.request.sharing.to {
+            let is_result =
+                |id: StepId| graph.targets().iter().any(|target| graph.stage(*target).result == id);
+            let is_base = |id: StepId| used().any(|(above, _)| graph.step(above).op.base() == Some(id));
+            let is_tip = |id: StepId| match target.content {
+                CacheContent::Result => is_result(id),
+                CacheContent::All => !is_base(id),
+            };
+            let tips: Vec<Tip<'_>> = used()
+                .filter(|(id, _)| is_tip(*id))
+                .map(|(id, resolved)| Tip { step: graph.step(id), signature: resolved.signature })
+                .collect();
+            let mut selections = Vec::new();
+            for (id, _) in used() {
+                let inputs = graph.step(id).op.inputs().into_iter();
+                let inputs = inputs.filter_map(|id| Some((id, resolved[id.index()].clone()?)));
+                selections.extend(self.shared_selections(id, &Inputs(inputs.collect()))?);
+            }
+            self.remote.write_cache(target, &tips, &selections)?;
+        }
+        Ok(())
     }
 
     /// Marks what a step stands on as used before it does, so that a collection running beside keeps it.
@@ -507,6 +541,15 @@ impl<'a> Build<'a> {
     fn recorded(&self, inputs: &Inputs) -> Vec<Signature> {
         let recorded = inputs.0.iter().filter(|(id, _)| self.is_shown(*id));
         recorded.map(|(_, resolved)| resolved.signature).collect()
+    }
+}
+
+/// An error that is no single step's.
+fn after_all_steps(error: StepError) -> BuildError {
+    match error {
+        error if error.is_pruned() => BuildError::Pruned,
+        error if error.is_cancelled() => BuildError::Cancelled,
+        error => BuildError::Share(Box::new(error)),
     }
 }
 

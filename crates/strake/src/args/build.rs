@@ -9,7 +9,8 @@ use strake_graph::HostEntry;
 use strake_oci::{Platform, Reference};
 
 use super::{
-    Assignment, CompressionSpec, NetworkSpec, OutputSpec, ProgressMode, SharingArgs, csv, nearest::nearest,
+    Assignment, CacheFromSpec, CacheToSpec, CompressionSpec, NetworkSpec, OutputSpec, ProgressMode,
+    SharingArgs, csv, nearest::nearest,
 };
 
 /// `strake build`.
@@ -87,6 +88,14 @@ pub(crate) struct BuildArgs {
     /// Say of each step why it was or was not cached
     #[arg(long, help_heading = "Cache")]
     pub(crate) explain: bool,
+
+    /// Cache to read: an image's NAME, or type=registry,ref=NAME, or type=local,src=DIR (repeatable)
+    #[arg(long, value_name = "SPEC", help_heading = "Cache")]
+    pub(crate) cache_from: Vec<CacheFromSpec>,
+    /// Cache to write: type=registry,ref=NAME, type=local,dest=DIR or type=inline; mode=max for all stages
+    /// (repeatable)
+    #[arg(long, value_name = "SPEC", help_heading = "Cache")]
+    pub(crate) cache_to: Vec<CacheToSpec>,
 
     /// Where finished steps are shared.
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! What was typed. What it means is decided in `settings` and `commands`.
 
 mod build;
+mod cache;
 mod choice;
 pub(crate) mod csv;
 mod dimg;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use build::{BuildArgs, SecretSource, SecretSpec};
+pub(crate) use cache::{CacheFromSpec, CacheToSpec};
 pub(crate) use choice::{BuildFiles, Chosen, choose};
 pub(crate) use dimg::{
     ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgListArgs, DimgRunArgs, DimgTagArgs, IntrospectArgs,

@@ -5,12 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::failure::Failure;
 
 /// Flags of `docker build` and `docker buildx build`.
-const FLAGS: [(&[&str], &str, &str); 13] = [
-    (
-        &["--cache-from", "--cache-to"],
-        "caches shared between machines are not supported yet",
-        "leave it out: earlier results are found in the local store by themselves",
-    ),
+const FLAGS: [(&[&str], &str, &str); 12] = [
     (
         &["--ssh"],
         "RUN --mount=type=ssh is not supported yet",

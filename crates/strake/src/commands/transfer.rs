@@ -37,7 +37,7 @@ pub(super) fn push(args: &PushArgs, settings: Settings) -> Result<u8, Failure> {
         let chosen = args.compression.map_or(session.settings.compression, compression);
         for name in &args.names {
             session.permit(name)?;
-            let options = PushOptions { compression: chosen };
+            let options = PushOptions { compression: chosen, ..PushOptions::default() };
             let pushed =
                 session.with_image(&name.familiar(), None, |env| image::push(env, name, &options))?;
             session.ui.result(&pushed.descriptor.digest.to_string(), &[name.familiar()]);

@@ -273,3 +273,90 @@ fn the_finished_image_goes_to_the_final_repository() {
     let second = scene(CHAIN);
     second.strake(&["pull", &format!("{out}:7")]);
 }
+
+/// Three spellings of a cache as a whole.
+fn caches(registry: &Registry) -> [(String, String); 2] {
+    let name = format!("{}/app:cache", registry.address());
+    [
+        (format!("type=registry,ref={name},mode=max"), format!("type=registry,ref={name}")),
+        ("type=local,dest=cache,mode=max".to_owned(), "type=local,src=cache".to_owned()),
+    ]
+}
+
+#[test]
+fn a_cache_in_one_place_holds_all_stages() {
+    let registry = Registry::start().unwrap();
+    for (to, from) in caches(&registry) {
+        let (first, second) = (scene(STAGES), scene(STAGES));
+        first.build(&["--cache-to", &to]);
+        if from.contains("src=") {
+            // What is between the machines is a directory.
+            let copied = second.sandbox.run("cp").args(["-a"]).arg(first.sandbox.path("cache")).arg(".");
+            copied.succeed().unwrap();
+        }
+        let built = second.build(&["--cache-from", &from]);
+        built.expect_ran(&[]);
+        assert_eq!(second.content("both", &["--cache-from", &from]), "made\nfinal\n");
+        // Only what is not in the cache runs.
+        second.file("Dockerfile", &STAGES.replace("cat /made", "cat /made /made"));
+        second.build(&["--cache-from", &from]).expect_ran(&["RUN cat"]);
+    }
+}
+
+#[test]
+fn the_least_cache_has_the_steps_of_the_result() {
+    let registry = Registry::start().unwrap();
+    let name = format!("{}/app:cache", registry.address());
+    let (first, second) = (scene(STAGES), scene(STAGES));
+    first.build(&["--cache-to", &format!("type=registry,ref={name}")]);
+    second.build(&["--cache-from", &name]).expect_ran(&["RUN mkdir /out"]);
+}
+
+#[test]
+fn an_image_carries_its_own_cache() {
+    let registry = Registry::start().unwrap();
+    let name = format!("{}/app:1", registry.address());
+    let (first, second) = (scene(CHAIN), scene(CHAIN));
+    // Pushed without the cache before.
+    first.build(&["-t", &name, "--push"]);
+    first.build(&["-t", &name, "--push", "--cache-to", "type=inline"]).expect_ran(&[]);
+    let built = second.build(&["--cache-from", &name]);
+    built.expect_ran(&[]);
+    assert_eq!(second.content("two", &["--cache-from", &name]), "first\none\n");
+}
+
+#[test]
+fn a_cache_that_is_not_there_or_damaged_is_passed_over() {
+    let registry = Registry::start().unwrap();
+    let name = format!("{}/app:cache", registry.address());
+    let first = scene(CHAIN);
+    first.file("../cache/index.json", "{ not json");
+    let built = first.build(&["--cache-from", &name, "--cache-from", "type=local,src=cache"]);
+    built.expect_ran(&["RUN echo one", "COPY in.txt", "RUN cat"]);
+    assert!(built.finished.stderr.contains("there is no cache in"), "{}", built.finished);
+    assert!(built.events.iter().any(|event| event["event"] == "warning"), "{}", built.finished);
+    // A cache that cannot be written fails the build, unless that does not matter.
+    let to = "type=registry,ref=127.0.0.1:1/app:cache";
+    first.fails(3, &["--cache-to", to]);
+    first.build(&["--cache-to", &format!("{to},ignore-error=true")]);
+}
+
+#[test]
+fn a_damaged_blob_in_a_directory_is_not_taken() {
+    let (first, second) = (scene(CHAIN), scene(CHAIN));
+    first.build(&["--cache-to", "type=local,dest=cache,mode=max"]);
+    let source = first.sandbox.path("cache");
+    for blob in std::fs::read_dir(source.join("blobs/sha256")).unwrap() {
+        let path = blob.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+    let from = format!("type=local,src={}", source.display());
+    let built = second.build(&["--cache-from", &from]);
+    built.expect_ran(&["RUN echo one", "COPY in.txt", "RUN cat"]);
+    assert!(built.events.iter().any(|event| event["event"] == "warning"), "{}", built.finished);
+}

@@ -5,11 +5,11 @@ mod results;
 
 use std::collections::BTreeMap;
 
-use strake_engine::{BuildRequest, ContextSource, Environment, Secret, Sharing};
+use strake_engine::{BuildRequest, CachePlace, ContextSource, Environment, Secret, Sharing};
 use strake_frontend::dockerfile::{self, Lowered};
 
 use super::in_session;
-use crate::args::{BuildArgs, SecretSource, SecretSpec};
+use crate::args::{BuildArgs, CacheToSpec, SecretSource, SecretSpec};
 use crate::failure::{Failure, reason};
 use crate::report;
 use crate::session::Session;
@@ -72,11 +72,21 @@ fn sharing(session: &Session, args: &BuildArgs) -> Result<Sharing, Failure> {
         None => session.settings.repo.clone(),
     };
     let named = repository.iter().chain(&given.cache_repos).chain(&given.secondary_repos);
+    let read = args.cache_from.iter().map(|spec| &spec.0);
+    let written = args.cache_to.iter().filter_map(CacheToSpec::place);
+    for place in read.chain(written) {
+        if let CachePlace::Registry(reference) = place {
+            session.permit(reference)?;
+        }
+    }
     named.chain(&given.final_repo).try_for_each(|repository| session.permit(repository))?;
     Ok(Sharing {
         repository,
         caches: given.cache_repos.clone(),
         secondary: given.secondary_repos.clone(),
+        from: args.cache_from.iter().map(|spec| spec.0.clone()).collect(),
+        to: args.cache_to.iter().filter_map(CacheToSpec::target).collect(),
+        inline: args.cache_to.contains(&CacheToSpec::Inline),
         compression: args.compression.map_or(session.settings.compression, compression),
     })
 }

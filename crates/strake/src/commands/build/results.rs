@@ -82,7 +82,9 @@ pub(super) fn deliver(
     let mut notes = Vec::new();
     for name in pushed_names(args) {
         session.permit(&name)?;
-        let pushed = image::push(env, &name, &PushOptions { compression: chosen(session, args, None) })?;
+        let options =
+            PushOptions { compression: chosen(session, args, None), annotations: stage.annotations.clone() };
+        let pushed = image::push(env, &name, &options)?;
         notes.push(transfer::push_summary(&name.familiar(), &pushed));
         manifest = Some(pushed.descriptor);
     }
