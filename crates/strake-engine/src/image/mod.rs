@@ -50,9 +50,9 @@ pub(crate) use blob::store_layer;
 pub(crate) use commit::{describe_layers, known_diff_ids};
 pub(crate) use load::{FULL_NAME, REF_NAME};
 pub(crate) use names::load as load_record;
-pub(crate) use push::{Described, PushedDescribed, push_described, push_untagged};
+pub(crate) use push::{Described, PushedDescribed, SharedReader, push_described, push_untagged};
 pub(crate) use record::ImageLayer;
-pub(crate) use stream::LayerStream;
+pub(crate) use stream::{LayerStream, TarSource};
 pub(crate) use transfer::Transfer;
 
 /// Finds out what a name stands for on a platform: a local name first, unless `policy` says otherwise, then the

@@ -257,7 +257,7 @@ fn push_stream(
 }
 
 /// Reading and finishing need the same stream, one after the other.
-struct SharedReader<'a>(&'a Mutex<LayerStream>);
+pub(crate) struct SharedReader<'a>(pub(crate) &'a Mutex<LayerStream>);
 
 impl std::io::Read for SharedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {

@@ -13,6 +13,7 @@ use super::{Build, Inputs, file_error};
 use crate::error::{ProcessFailure, StepError};
 use crate::event::{Event, Stream};
 use crate::lock::{Attempt, Hold, Lease};
+use crate::remote::UsedMount;
 use crate::signature::Signature;
 use crate::step::trust;
 
@@ -46,7 +47,7 @@ impl Build<'_> {
         let store = self.environment.store;
         let mut mounts = Mounts { leases: caches, ..Mounts::default() };
         for mount in &op.mounts {
-            self.add_mount(id, mount, inputs, &mut mounts)?;
+            self.add_mount((id, op, signature), mount, inputs, &mut mounts)?;
         }
         let active = store.snapshots().prepare(base)?;
         let trust = match &self.request.ca_certificates {
@@ -148,7 +149,7 @@ impl Build<'_> {
 
     fn add_mount(
         &self,
-        id: StepId,
+        (id, op, signature): (StepId, &RunOp, Signature),
         mount: &Mount,
         inputs: &Inputs,
         mounts: &mut Mounts,
@@ -165,7 +166,9 @@ impl Build<'_> {
                 let seed = from.as_ref().map(|(from, source)| (*from, source.as_str()));
                 let name = self.cache_mount(id, cache, *sharing, mounts)?;
                 let source = self.environment.store.cache_mount_dir(&name);
-                self.make_cache_directory(&source, owner, seed, inputs)?;
+                let used = UsedMount::new(cache, &self.request.graph.step(id).platform, signature, op);
+                self.make_cache_directory(&name, &used, owner, seed, inputs)?;
+                self.remote.use_mount(name, used);
                 strake_exec::MountKind::Bind { source }
             }
             MountKind::Tmpfs { size } => strake_exec::MountKind::Tmpfs { size: *size, mode: 0o1777 },
@@ -289,7 +292,7 @@ fn cache_name(id: &str, number: u32) -> Digest {
 }
 
 /// The lock that guards a cache directory; [`strake_store::Store::cache_mount_dir`] says so too.
-fn cache_lock(name: &Digest) -> String {
+pub(crate) fn cache_lock(name: &Digest) -> String {
     format!("cache-{}", name.hex())
 }
 

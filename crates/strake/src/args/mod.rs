@@ -32,7 +32,7 @@ pub(crate) use nearest::nearest;
 pub(crate) use output::{CompressionSpec, Destination, OutputKind, OutputSpec};
 pub(crate) use refused::refusal;
 pub(crate) use run::{RunArgs, Volume};
-pub(crate) use sharing::{SharingArgs, repository};
+pub(crate) use sharing::{CacheMounts, SharingArgs, repository};
 
 /// The whole command line.
 #[derive(Debug, Parser)]

@@ -99,6 +99,7 @@ fn only_formats_are_serialised() {
             "crates/strake-exec/src/",
             "crates/strake-engine/src/cache/",
             "crates/strake-engine/src/image/",
+            "crates/strake-engine/src/remote/",
             "crates/strake-engine/src/signature/",
             "crates/strake/src/",
         ];
