@@ -3,6 +3,7 @@
 //! What a stage is, `strake_frontend::stagefile` says; what a step does, the engine. Here both meet with what the
 //! machine has: the repositories, the folders that are mounted, the names under which images of stages are kept.
 
+mod at;
 mod files;
 mod shell;
 mod tools;
@@ -17,7 +18,7 @@ use strake_engine::image::{self, CommitOptions};
 use strake_engine::{BuildError, BuildRequest, Environment, Event, Sharing};
 use strake_frontend::dockerfile::ImageFact;
 use strake_frontend::stagefile::lower::{
-    AssemblyMounts, Below, LowerError, StageInput, lower, mounts_of, wanted_files,
+    AssemblyMounts, Below, LowerError, StageInput, commands, lower, mounts_of, wanted_files,
 };
 use strake_frontend::stagefile::plan::Conveyor;
 use strake_frontend::stagefile::{GitSource, ImageId, MountSource, slug};
@@ -30,6 +31,7 @@ use crate::failure::Failure;
 use crate::project::Project;
 use crate::report;
 use crate::session::Session;
+use at::At;
 pub(crate) use shell::Ground;
 use tools::Tools;
 
@@ -118,6 +120,7 @@ impl Assembler<'_> {
         let name = reference.familiar();
         let files = self.files(job)?;
         let changed: BTreeSet<String> = files.keys().cloned().collect();
+        let at = At::new(&self.session.store)?;
         let mounts = self.mounts(job)?;
         let graph = lower(&StageInput {
             file: &self.project.file,
@@ -128,6 +131,7 @@ impl Assembler<'_> {
             artifacts: job.artifacts,
             changed: &changed,
             mounts: &mounts,
+            at: &at.path(),
             labels: &self.labels,
             platform: &self.platform,
             name: &name,
@@ -156,7 +160,8 @@ impl Assembler<'_> {
             (Shows::Output, _) => {}
         };
         self.session.with_events(&events, |env: &Environment<'_>| {
-            let built = strake_engine::build(&request, env).map_err(|error| self.not_assembled(error))?;
+            let built =
+                strake_engine::build(&request, env).map_err(|error| self.not_assembled(error, job, &at))?;
             let stage = built.stages.first().expect("the graph of a stage has one target");
             let options = CommitOptions { created: SystemTime::now(), source_date_epoch: None };
             let id = image::commit_stage(env, stage, &[], &options).map_err(Failure::from)?;
@@ -165,9 +170,15 @@ impl Assembler<'_> {
         })
     }
 
-    fn not_assembled(&self, error: BuildError) -> NotAssembled {
+    /// Of all commands of the stage, the one that failed is shown.
+    fn not_assembled(&self, error: BuildError, job: &Job<'_>, at: &At) -> NotAssembled {
         match error {
-            BuildError::Failed(failed) => {
+            BuildError::Failed(mut failed) => {
+                let rules = &self.project.file.image(job.image).rules;
+                if let Some(command) = at.command(commands(rules, &job.conveyor.stages[job.stage])) {
+                    command.text.trim_end().clone_into(&mut failed.command);
+                    failed.span = command.span;
+                }
                 let failure = report::step_failure(&self.project.text, &failed);
                 NotAssembled { failure, left: Some(Box::new(failed.left)) }
             }

@@ -451,6 +451,41 @@ fn commands_reach_the_agent_of_the_session() {
 }
 
 #[test]
+fn of_several_commands_the_one_that_failed_is_named() {
+    let project = Project::on_busybox("");
+    for (command, code) in [("cd /tmp; false", 1), ("exec sh -c 'exit 4'", 4), ("exit 5", 5)] {
+        project.file(
+            "strake.yaml",
+            &format!(
+                "dimg: ~\nfrom: busybox\nshell:\n  install:\n  - echo one\n  - {command}\n  - echo three\n"
+            ),
+        );
+        let failed = project.fails(1, &["dimg", "build"]);
+        assert!(
+            failed.stderr.contains(&format!(
+                "error: process \"{command}\" did not complete successfully: exit code {code}\n"
+            )),
+            "{failed}"
+        );
+        let marked: Vec<_> = failed.stderr.lines().filter(|line| line.contains(">>>")).collect();
+        assert!(marked.len() == 1 && marked[0].contains(command), "{failed}");
+    }
+    // Where it is told is only a file; whatever else is written there says nothing.
+    for junk in ["7", "-1", "yes", "99999999999999999999999999999999999999999", "''"] {
+        project.file(
+            "strake.yaml",
+            &format!(
+                "dimg: ~\nfrom: busybox\nshell:\n  install: [echo one, echo {junk} > /.strake/at; false]\n"
+            ),
+        );
+        let failed = project.fails(1, &["dimg", "build"]);
+        assert!(failed.stderr.contains("exit code 1") && failed.stderr.contains("stage.sh"), "{failed}");
+    }
+    let temporary = std::fs::read_dir(project.sandbox.store().join("tmp")).unwrap();
+    assert_eq!(temporary.count(), 0);
+}
+
+#[test]
 fn tasks_for_ansible_are_not_carried_out_and_say_so() {
     let project = Project::on_busybox("dimg: ~\nfrom: busybox\nansible:\n  install:\n  - raw: echo 1\n");
     project.commit("first");

@@ -198,7 +198,7 @@ fn a_failed_command_can_be_looked_at_before_and_after() {
     let Some(mut build) = Terminal::build(&project, options) else { return };
     let said = build.shell("--introspect-before-error");
     assert!(
-        said.contains("echo half > /file") && said.contains("exit code 1"),
+        said.contains("process \"rm -r /gone; ") && said.contains("exit code 1"),
         "what failed comes first: {said}"
     );
     let look = "echo $(cat /file) /a* /gone* /never*";
