@@ -108,7 +108,8 @@ pub(crate) enum ColorMode {
   strake dimg build backend 'web-*'       some of them
   strake dimg build --dry-run             which stages would be assembled
   strake dimg build --name other          as another project: nothing of this one is reused
-  strake dimg build --introspect-error    a shell where a command failed")]
+  strake dimg build --introspect-error    a shell where a command failed
+  strake dimg build --introspect-stage web/install")]
 pub(crate) struct DimgBuildArgs {
     /// Names or shell patterns of images [default: all]
     #[arg(value_name = "DIMG")]

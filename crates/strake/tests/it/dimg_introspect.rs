@@ -303,6 +303,18 @@ shell:
     }
     let (code, said) = build.end();
     assert!(code == 1 && said.contains("exit code 5"), "{said}");
+
+    // What is here can be looked at, also when nothing needs it.
+    project.file("strake.yaml", &stage_file.replace("; exit 9", "").replace("; (exit 5)", ""));
+    project.prints(&["dimg", "build"]);
+    let options = "--introspect-artifact-stage install --introspect-stage tools/install";
+    let mut build = Terminal::build(&project, options).unwrap();
+    build.shell("--introspect-stage tools/install");
+    assert_eq!(build.prints("ls -d /tool*"), "/tool");
+    build.leave();
+    // One shell answers both options.
+    let (code, said) = build.end();
+    assert!(code == 0 && !said.contains(SHELL) && !said.contains("not here"), "{said}");
 }
 
 #[test]
@@ -326,6 +338,7 @@ fn a_stage_of_one_image_can_be_named() {
         ("--introspect-artifact-before t/docker_instructions", "want one of from, before_install, "),
         ("--introspect-stage build_artifact", "docker_instructions"),
         ("--introspect-artifact-before nonsense", "build_artifact"),
+        ("--dry-run --introspect-stage other/install", "it has a, b, t"),
     ] {
         let mut build = Terminal::build(&project, option).unwrap();
         build.wait_for(said);

@@ -102,17 +102,17 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         assembler,
         introspection,
     };
-    for image in images {
-        let level = match project.file.image(image).name.as_str() {
+    for image in &images {
+        let level = match project.file.image(*image).name.as_str() {
             Some(name) => {
                 printer.print(&printer.layout.heading(0, name))?;
                 1
             }
             None => 0,
         };
-        assembly.image(image, level)?;
+        assembly.image(*image, level)?;
     }
-    assembly.introspection.say_what_was_not_seen();
+    assembly.look_at_the_rest(&images)?;
     Ok(0)
 }
 
@@ -132,6 +132,8 @@ fn dry_run(
     let cancellation = session.map_or_else(Cancellation::new, |session| session.cancellation.clone());
     let project = Project::open(&args.project, settings, &cancellation)?;
     let images = select(&project.file, &args.dimgs)?;
+    // Nothing is opened, but what is wrong is told.
+    Introspection::new(&args.introspect, &project.file)?;
     let platform = settings.platform.clone();
     let mut planner =
         Planner::new(&project, PlanRequest { session, platform, mode: mode(args), reach: Reach::Local });

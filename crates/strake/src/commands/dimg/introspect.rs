@@ -81,13 +81,6 @@ impl Introspection {
         }
         first
     }
-
-    /// Warns of the options that no shell was opened for.
-    pub(super) fn say_what_was_not_seen(&self) {
-        for point in self.points.iter().filter(|point| !point.answered) {
-            report::warn(&format!("{}: the image of that stage is not here", point.option));
-        }
-    }
 }
 
 /// The image that an option names.
@@ -154,6 +147,31 @@ impl Assembly<'_, '_> {
         Ok(())
     }
 
+    /// The same around stages that were not met since nothing needed them (those of artifacts whose files are cached
+    /// further on), and warns of the options that no shell was opened for.
+    ///
+    /// # Errors
+    /// As [`Assembly::look`].
+    pub(super) fn look_at_the_rest(&mut self, images: &[ImageId]) -> Result<(), Failure> {
+        self.introspection.points.retain(|point| !point.answered);
+        if self.introspection.points.is_empty() {
+            return Ok(());
+        }
+        let mut looked_at = BTreeSet::new();
+        for image in images {
+            let plan = self.planner.plan(*image)?;
+            for (image, conveyor) in &plan.conveyors {
+                if looked_at.insert(*image) {
+                    self.look_around(*image, conveyor, 0..conveyor.stages.len())?;
+                }
+            }
+        }
+        for point in self.introspection.points.iter().filter(|point| !point.answered) {
+            report::warn(&format!("{}: the image of that stage is not here", point.option));
+        }
+        Ok(())
+    }
+
     /// Opens the shells that are asked for where a command failed. That is the failure, whatever becomes of them.
     pub(super) fn look_at_failure(&self, image: ImageId, below: &Below, failed: &NotAssembled) {
         let asked = &self.introspection;
@@ -181,7 +199,7 @@ impl Assembly<'_, '_> {
     ) -> Result<(), Failure> {
         let name = &self.project.file.image(image).name;
         report::text(&format!(
-            "{option}: a shell of {name}; what is done in it is dropped, `exit` goes on\n"
+            "{option}: a shell of {name}; what is done in it is dropped, `exit` leaves it\n"
         ));
         self.session.ui.finish();
         self.assembler.shell(image, on, ground)
