@@ -284,6 +284,7 @@ impl<'scope, 'env> Loop<'scope, 'env> {
                 exit: failure.exit,
                 log: failure.log,
                 tail: failure.tail,
+                left: failure.left,
             })),
             other => BuildError::Step { step: id, label, span, source: Box::new(other) },
         };

@@ -87,11 +87,18 @@ impl Build<'_> {
             read_only: false,
         };
         let log = store.log_dir().join(format!("{signature}.log"));
-        self.run_logged(id, op, &container, &log)?;
-        Ok(active)
+        self.run_logged(id, op, &container, &log, active)
     }
 
-    fn run_logged(&self, id: StepId, op: &RunOp, container: &Container, log: &Path) -> Result<(), StepError> {
+    /// Runs a container on `active`, and answers that, or hands it over with the failure of the process.
+    fn run_logged(
+        &self,
+        id: StepId,
+        op: &RunOp,
+        container: &Container,
+        log: &Path,
+        active: ActiveSnapshot,
+    ) -> Result<ActiveSnapshot, StepError> {
         let on_log = |source| StepError::File { what: "write log", path: log.to_owned(), source };
         let mut file = Log::create(log).map_err(on_log)?;
         let mut tail = Vec::new();
@@ -120,13 +127,14 @@ impl Build<'_> {
         };
         file.finish().map_err(on_log)?;
         if exit.success() {
-            return Ok(());
+            return Ok(active);
         }
         if self.environment.cancellation.is_requested() {
             return Err(StepError::Cancelled);
         }
         let command = op.args.join(" ");
-        Err(StepError::Process(Box::new(ProcessFailure { command, exit, log: log.to_owned(), tail })))
+        let log = log.to_owned();
+        Err(StepError::Process(Box::new(ProcessFailure { command, exit, log, tail, left: active })))
     }
 
     fn network(&self, wanted: Network) -> strake_exec::Network {

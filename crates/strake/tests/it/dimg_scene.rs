@@ -1,6 +1,6 @@
 //! What the tests of stage files share: a project in a git repository, and what was printed of it.
 
-use strake_testkit::{Finished, Run, Sandbox};
+use strake_testkit::{Base, Finished, Run, Sandbox};
 
 use crate::STRAKE;
 
@@ -30,6 +30,14 @@ impl Project {
         project.file("strake.yaml", stage_file);
         project.file("src/main.sh", "echo 1\n");
         project.commit("first");
+        project
+    }
+
+    /// A project `app` without commits, with this stage file and a base image `busybox`.
+    pub(crate) fn on_busybox(stage_file: &str) -> Self {
+        let project = Self::new("app");
+        project.sandbox.load_base(Base::Busybox, "busybox").unwrap();
+        project.file("strake.yaml", stage_file);
         project
     }
 

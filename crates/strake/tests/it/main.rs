@@ -8,6 +8,7 @@ mod dimg_assemble;
 mod dimg_cached;
 mod dimg_commands;
 mod dimg_files;
+mod dimg_introspect;
 mod dimg_plan;
 mod dimg_scene;
 mod explain;

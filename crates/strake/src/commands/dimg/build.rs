@@ -11,6 +11,7 @@ use strake_frontend::stagefile::plan::{Action, Mode, Plan, Start};
 use strake_frontend::stagefile::{ImageId, Rules};
 
 use super::assemble::{self, Assembly};
+use super::introspect::Introspection;
 use super::printer::Printer;
 use super::shown::Shown;
 use crate::args::{DimgBuildArgs, IntrospectArgs};
@@ -26,7 +27,6 @@ use crate::ui::conveyor::ConveyorRows;
 pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
     check_terminal(&args.introspect)?;
-    refuse_introspect_error(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
     if args.dry_run && !args.project.dev && has_no_store(&settings.root) {
@@ -60,17 +60,6 @@ fn check_terminal(asked: &IntrospectArgs) -> Result<(), Failure> {
         .hint("leave the --introspect options out, or start strake on a terminal"))
 }
 
-/// What is asked for and not done must not pass for done.
-fn refuse_introspect_error(asked: &IntrospectArgs) -> Result<(), Failure> {
-    if !asked.introspect_error {
-        return Ok(());
-    }
-    Err(Failure::input(
-        "--introspect-error is not built yet: what a failed command leaves behind is not kept",
-    )
-    .hint("look at the state before the stage with --introspect-before-error"))
-}
-
 fn mode(args: &DimgBuildArgs) -> Mode {
     if args.project.dev { Mode::Developer } else { Mode::Committed }
 }
@@ -78,6 +67,7 @@ fn mode(args: &DimgBuildArgs) -> Mode {
 fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Result<u8, Failure> {
     let project = Project::open(&args.project, &session.settings, &session.cancellation)?;
     let images = select(&project.file, &args.dimgs)?;
+    let introspection = Introspection::new(&args.introspect, &project.file)?;
     let mut planner = Planner::new(
         &project,
         PlanRequest {
@@ -110,20 +100,19 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         lock_timeout: Duration::from_secs(args.lock_timeout),
         printer,
         assembler,
-        introspect: &args.introspect,
-        answered: BTreeSet::new(),
+        introspection,
     };
-    for image in images {
-        let level = match project.file.image(image).name.as_str() {
+    for image in &images {
+        let level = match project.file.image(*image).name.as_str() {
             Some(name) => {
                 printer.print(&printer.layout.heading(0, name))?;
                 1
             }
             None => 0,
         };
-        assembly.image(image, level)?;
+        assembly.image(*image, level)?;
     }
-    assembly.say_what_was_not_seen();
+    assembly.look_at_the_rest(&images)?;
     Ok(0)
 }
 
@@ -143,6 +132,8 @@ fn dry_run(
     let cancellation = session.map_or_else(Cancellation::new, |session| session.cancellation.clone());
     let project = Project::open(&args.project, settings, &cancellation)?;
     let images = select(&project.file, &args.dimgs)?;
+    // Nothing is opened, but what is wrong is told.
+    Introspection::new(&args.introspect, &project.file)?;
     let platform = settings.platform.clone();
     let mut planner =
         Planner::new(&project, PlanRequest { session, platform, mode: mode(args), reach: Reach::Local });

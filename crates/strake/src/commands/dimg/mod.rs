@@ -2,6 +2,7 @@
 
 mod assemble;
 mod build;
+mod introspect;
 mod presets;
 mod printer;
 mod run;
