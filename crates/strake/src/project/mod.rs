@@ -63,6 +63,7 @@ pub(crate) struct Project {
     pub(crate) repository: Option<Arc<Repository>>,
     git: GitProgram,
     ssh: Ssh,
+    submodules: SubmoduleClones,
     told: Told,
 }
 
@@ -95,8 +96,12 @@ impl Project {
             None => settings.root.join("builds").join(&name),
         };
 
-        let clones = SubmoduleClones::new(build_dir.join("submodules"), ssh.access().clone());
-        let repository = repository.map(|repository| Arc::new(repository.with_submodules(clones)));
+        let submodules = match reach {
+            Reach::Network => SubmoduleClones::fetched(build_dir.join("submodules"), ssh.access().clone()),
+            Reach::Local => SubmoduleClones::already_fetched(build_dir.join("submodules")),
+        };
+        let repository =
+            repository.map(|repository| Arc::new(repository.with_submodules(submodules.clone())));
 
         let root = RootDir::open(&dir).map_err(|error| Failure::file("open the project", &dir, &error))?;
         let variable = |name: &str| match settings.variable(name).map(|value| value.to_str()) {
@@ -117,7 +122,7 @@ impl Project {
         let Some(file) = parsed.file else { return Err(told.invalid(&file_name, &parsed.diagnostics)) };
         report::text(&told.tell(&parsed.diagnostics));
         let text = Source { name: render_name, text: told.text().to_owned() };
-        Ok(Self { dir, name, file, text, build_dir, repository, git, ssh, told })
+        Ok(Self { dir, name, file, text, build_dir, repository, git, ssh, submodules, told })
     }
 
     /// The socket of the ssh agent that commands of stages are given.
@@ -181,7 +186,7 @@ fn git_failure(error: GitError) -> Failure {
 
 /// What to do about what git and ssh say.
 fn remedy(message: &str) -> Option<&'static str> {
-    const REMEDIES: [(&str, &str); 4] = [
+    const REMEDIES: [(&str, &str); 5] = [
         (
             "REMOTE HOST IDENTIFICATION HAS CHANGED",
             "the host shows another key than the one that is known: ask who runs it; if it is right, remove the old \
@@ -200,6 +205,7 @@ fn remedy(message: &str) -> Option<&'static str> {
             "terminal prompts disabled",
             "the server asks who this is: let one of git's credential helpers know (git help gitcredentials)",
         ),
+        ("was never fetched", "build once without --dry-run"),
     ];
     REMEDIES.iter().find(|(said, _)| message.contains(said)).map(|(_, remedy)| *remedy)
 }

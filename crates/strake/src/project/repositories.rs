@@ -132,6 +132,7 @@ impl<'a> Repositories<'a> {
             }
             Reach::Local => self.fetched(&directory, url, memory.get(&place, &question))?,
         };
+        let repository = repository.with_submodules(self.project.submodules.clone());
         Ok(Opened { repository: Arc::new(repository), commit: Some(commit), place })
     }
 

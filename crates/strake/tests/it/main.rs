@@ -12,6 +12,7 @@ mod dimg_git;
 mod dimg_plan;
 mod dimg_scene;
 mod dimg_ssh;
+mod dimg_submodules;
 mod explain;
 mod failures;
 mod images;
