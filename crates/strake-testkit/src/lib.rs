@@ -1,5 +1,5 @@
 //! What the tests of strake stand on: a [`Sandbox`] that runs the real program, referees that build the
-//! same Dockerfiles ([`Dockerd`]) or hold images ([`Registry`]), and a comparison that shares no code with
+//! same Dockerfiles ([`Dockerd`]), hold images ([`Registry`]) or repositories ([`SshServer`], [`HttpGitServer`]), and a comparison that shares no code with
 //! the program it judges: [`ImageArchive`] → [`Tree`] and [`normalise`] read what any builder wrote.
 //!
 //! Nothing here caches a referee's answer. Every helper process is stopped when its guard is dropped, and
@@ -12,9 +12,11 @@ mod command;
 mod config;
 mod dockerd;
 mod failure;
+mod git_server;
 mod registry;
 mod requirement;
 mod sandbox;
+mod server;
 mod tree;
 mod user;
 
@@ -25,6 +27,7 @@ pub use command::{Finished, Run};
 pub use config::{config_differences, normalise};
 pub use dockerd::Dockerd;
 pub use failure::{Failure, Outcome};
+pub use git_server::{HttpAccess, HttpGitServer, SshServer, keygen};
 pub use registry::{Registry, RegistryOptions};
 pub use requirement::{is_root, lacking, program_on_path};
 pub use sandbox::Sandbox;

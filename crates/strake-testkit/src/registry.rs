@@ -1,12 +1,10 @@
 //! Debian's registry on a free port of the loopback interface.
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::requirement::program_on_path;
+use crate::server::{Server, on_free_port};
 use crate::{Failure, Outcome, Run};
 
 /// How a registry is to behave.
@@ -23,7 +21,7 @@ pub struct RegistryOptions {
 /// A running registry; stopped, and its content removed, when this is dropped.
 #[derive(Debug)]
 pub struct Registry {
-    process: Child,
+    server: Server,
     directory: tempfile::TempDir,
     port: u16,
 }
@@ -43,15 +41,7 @@ impl Registry {
     /// As [`Registry::start`]; with TLS also when `openssl` is missing.
     pub fn start_with(options: RegistryOptions) -> Outcome<Self> {
         let program = program_on_path("docker-registry").ok_or_else(|| Failure::new("docker-registry"))?;
-        let mut last = Failure::new("no free port");
-        // Between finding a free port and using it somebody else may take it.
-        for _ in 0..5 {
-            match Self::try_start(&program, options) {
-                Ok(registry) => return Ok(registry),
-                Err(failure) => last = failure,
-            }
-        }
-        Err(last)
+        on_free_port(|port| Self::try_start(&program, port, options))
     }
 
     /// `127.0.0.1:PORT`, the registry part of a reference.
@@ -66,7 +56,7 @@ impl Registry {
 
     /// What the registry has logged: one line per request, to count them.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        self.server.log()
     }
 
     /// The certificate of the authority that signed this registry's, when it speaks TLS.
@@ -74,51 +64,16 @@ impl Registry {
         self.directory.path().join("cert.pem")
     }
 
-    fn try_start(program: &Path, options: RegistryOptions) -> Outcome<Self> {
+    fn try_start(program: &Path, port: u16, options: RegistryOptions) -> Outcome<Self> {
         let directory = tempfile::Builder::new().prefix("strake-registry-").tempdir_in("/var/tmp");
         let directory = directory.map_err(Failure::at("create a directory for the registry"))?;
-        let port = free_port()?;
         let config = directory.path().join("config.yml");
         let text = settings(directory.path(), port, options)?;
         std::fs::write(&config, text).map_err(Failure::at("write the registry's settings"))?;
-        let log = std::fs::File::create(directory.path().join("log"))
-            .map_err(Failure::at("create the registry's log"))?;
-        let log_too = log.try_clone().map_err(Failure::at("share the registry's log"))?;
-        // setpriv: the kernel stops the registry when the test dies without running its guards.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program).arg("serve").arg(&config);
-        command.stdin(Stdio::null()).stdout(log).stderr(log_too);
-        let process = command.spawn().map_err(Failure::at("start docker-registry"))?;
-        let mut registry = Self { process, directory, port };
-        registry.wait_until_ready()?;
-        Ok(registry)
+        let (config, log) = (config.display().to_string(), directory.path().join("log"));
+        let server = Server::start(program, &["serve", &config], port, &log)?;
+        Ok(Self { server, directory, port })
     }
-
-    fn wait_until_ready(&mut self) -> Outcome<()> {
-        let begun = Instant::now();
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
-            let gone = self.process.try_wait().is_ok_and(|status| status.is_some());
-            if gone || begun.elapsed() > Duration::from_secs(20) {
-                return Err(Failure::new(format!("docker-registry does not answer:\n{}", self.log())));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // Both only fail when the process is gone already.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-fn free_port() -> Outcome<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::at("find a free port"))?;
-    Ok(listener.local_addr().map_err(Failure::at("find a free port"))?.port())
 }
 
 fn settings(directory: &Path, port: u16, options: RegistryOptions) -> Outcome<String> {

@@ -14,14 +14,6 @@ const LISTING: &str = r#"cd "$0" && find . ! -type d | sort | while IFS= read -r
 done; find . -type d | sort"#;
 
 impl Project {
-    /// Builds, and answers the titles of the stages that were assembled.
-    #[track_caller]
-    fn build(&self, words: &[&str]) -> Vec<String> {
-        let printed = self.prints(&[&["dimg", "build"], words].concat());
-        let assembled = rows(&printed).into_iter().filter(|(_, state)| state.starts_with("[OK]"));
-        assembled.map(|(title, _)| title.trim_end_matches(" ...").trim().to_owned()).collect()
-    }
-
     /// What `LISTING` says of a directory of the built image.
     fn listing(&self, path: &str) -> String {
         let name = self.prints(&["stage", "image"]);

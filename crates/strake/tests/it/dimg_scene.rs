@@ -41,6 +41,12 @@ impl Project {
         project
     }
 
+    /// Builds, and answers the titles of the stages that were assembled.
+    #[track_caller]
+    pub(crate) fn build(&self, words: &[&str]) -> Vec<String> {
+        assembled(&self.prints(&[&["dimg", "build"], words].concat()))
+    }
+
     /// Writes a file of the project.
     pub(crate) fn file(&self, path: &str, content: &str) {
         self.sandbox.write(&format!("p/{path}"), content).unwrap();
@@ -89,6 +95,12 @@ impl Project {
     pub(crate) fn dry_run(&self, words: &[&str]) -> Vec<(String, String)> {
         rows(&self.prints(&[&["dimg", "build", "--dry-run"], words].concat()))
     }
+}
+
+/// The titles of the stages that were assembled.
+pub(crate) fn assembled(printed: &str) -> Vec<String> {
+    let rows = rows(printed).into_iter().filter(|(_, state)| state.starts_with("[OK]"));
+    rows.map(|(title, _)| title.trim_end_matches(" ...").trim().to_owned()).collect()
 }
 
 /// Lines that end in a state.

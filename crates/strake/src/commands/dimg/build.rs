@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -65,7 +64,7 @@ fn mode(args: &DimgBuildArgs) -> Mode {
 }
 
 fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Result<u8, Failure> {
-    let project = Project::open(&args.project, &session.settings, &session.cancellation)?;
+    let project = Project::open(&args.project, &session.settings, &session.cancellation, Reach::Network)?;
     let images = select(&project.file, &args.dimgs)?;
     let introspection = Introspection::new(&args.introspect, &project.file)?;
     let mut planner = Planner::new(
@@ -89,7 +88,7 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         labels: assemble::labels(&project.name, mode(args)),
         network: session.settings.network,
         tools_dir: session.settings.variable("STRAKE_TOOLS").map(PathBuf::from),
-        ssh_agent: agent(args, session),
+        ssh_agent: project.ssh_agent().map(Path::to_owned),
         shared: Shared::default(),
         shows: if args.progress.is_some() { Shows::Progress } else { Shows::Output },
     };
@@ -116,13 +115,6 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
     Ok(0)
 }
 
-/// The agent that commands can ask: the session's, unless only the named keys are to be used.
-fn agent(args: &DimgBuildArgs, session: &Session) -> Option<PathBuf> {
-    let socket = session.settings.ssh_agent().filter(|_| args.project.ssh_keys.is_empty())?;
-    let is_socket = std::fs::metadata(&socket).is_ok_and(|found| found.file_type().is_socket());
-    is_socket.then_some(socket)
-}
-
 fn dry_run(
     args: &DimgBuildArgs,
     settings: &Settings,
@@ -130,7 +122,7 @@ fn dry_run(
     printer: &Printer,
 ) -> Result<u8, Failure> {
     let cancellation = session.map_or_else(Cancellation::new, |session| session.cancellation.clone());
-    let project = Project::open(&args.project, settings, &cancellation)?;
+    let project = Project::open(&args.project, settings, &cancellation, Reach::Local)?;
     let images = select(&project.file, &args.dimgs)?;
     // Nothing is opened, but what is wrong is told.
     Introspection::new(&args.introspect, &project.file)?;

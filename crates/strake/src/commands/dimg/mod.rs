@@ -17,7 +17,7 @@ use strake_frontend::stagefile::{ImageId, StageFile, slug};
 use super::output;
 use crate::args::{DimgArgs, DimgCommand, DimgListArgs, SlugArgs, StageArgs, StageCommand};
 use crate::failure::Failure;
-use crate::project::{Project, select};
+use crate::project::{Project, Reach, select};
 use crate::settings::Settings;
 
 /// `strake dimg …`.
@@ -51,7 +51,7 @@ pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
 
 /// `strake dimg list`. Needs no store.
 pub(super) fn list(args: &DimgListArgs, settings: &Settings) -> Result<u8, Failure> {
-    let project = Project::open(&args.project, settings, &Cancellation::new())?;
+    let project = Project::open(&args.project, settings, &Cancellation::new(), Reach::Local)?;
     for id in select(&project.file, &args.dimgs)? {
         output::line(&project.file.image(id).name.to_string())?;
     }
