@@ -1,6 +1,7 @@
 //! What the tests of strake stand on: a [`Sandbox`] that runs the real program, referees that build the
-//! same Dockerfiles ([`Dockerd`]), hold images ([`Registry`]) or repositories ([`SshServer`], [`HttpGitServer`]), and a comparison that shares no code with
-//! the program it judges: [`ImageArchive`] → [`Tree`] and [`normalise`] read what any builder wrote.
+//! same Dockerfiles ([`Dockerd`]), hold images ([`Registry`]), repositories ([`SshServer`], [`HttpGitServer`]) or locks
+//! ([`Etcd`]), and a comparison that shares no code with the program it judges: [`ImageArchive`] → [`Tree`] and
+//! [`normalise`] read what any builder wrote.
 //!
 //! Nothing here caches a referee's answer. Every helper process is stopped when its guard is dropped, and
 //! also when the test is killed. What a machine lacks is named once, by [`lacking`].
@@ -11,6 +12,7 @@ mod case;
 mod command;
 mod config;
 mod dockerd;
+mod etcd;
 mod failure;
 mod git_server;
 mod registry;
@@ -26,6 +28,7 @@ pub use case::{Builder, Case, Expectation, KnownDifference, parse_cases, parse_k
 pub use command::{Finished, Run};
 pub use config::{config_differences, normalise};
 pub use dockerd::Dockerd;
+pub use etcd::{Etcd, EtcdCertificates, EtcdOptions};
 pub use failure::{Failure, Outcome};
 pub use git_server::{HttpAccess, HttpGitServer, SshServer, keygen};
 pub use registry::{Registry, RegistryOptions};
