@@ -17,6 +17,7 @@ mod interrupt;
 mod isolation;
 mod locks;
 mod network;
+mod nodes;
 mod oracle;
 mod progress;
 mod referees;
