@@ -80,6 +80,16 @@ impl Registry {
         self.directory.path().join("content")
     }
 
+    /// Removes every blob that no manifest names, and every manifest without a tag, as its operator would.
+    ///
+    /// # Errors
+    /// When the registry's own collection fails.
+    pub fn collect_garbage(&self) -> Outcome<()> {
+        let config = self.directory.path().join("config.yml");
+        let collect = Run::new(program()?).args(["garbage-collect", "--delete-untagged"]);
+        collect.arg(config).succeed().map(drop)
+    }
+
     /// What the registry has logged: one line per request, to count them.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()

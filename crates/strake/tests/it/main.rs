@@ -23,6 +23,7 @@ mod progress;
 mod referees;
 mod rootless;
 mod scene;
+mod shared_registry;
 mod sharing;
 mod tidy;
 

@@ -7,16 +7,16 @@ use crate::STRAKE;
 use crate::scene::eventually;
 
 /// A registry that allows deletion, on a machine of a cluster.
-struct Place {
+pub(crate) struct Place {
     // In this order: the registry's process ends before its machine, and that before the network.
-    registry: Registry,
-    at: Machine,
+    pub(crate) registry: Registry,
+    pub(crate) at: Machine,
     cluster: Cluster,
 }
 
 impl Place {
     /// Nothing where clusters cannot be made.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         if let Some(what) = Cluster::missing() {
             lacking(what);
             return None;
@@ -27,21 +27,21 @@ impl Place {
         Some(Self { registry: Registry::on(&at, options).unwrap(), at, cluster })
     }
 
-    fn node(&self, name: &str) -> Node {
+    pub(crate) fn node(&self, name: &str) -> Node {
         self.cluster.node(name, &[self.registry.address()]).unwrap()
     }
 
-    fn name(&self, rest: &str) -> String {
+    pub(crate) fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.registry.address())
     }
 
-    fn requests_of(&self, node: &Node) -> Vec<String> {
+    pub(crate) fn requests_of(&self, node: &Node) -> Vec<String> {
         self.registry.requests_from(node.machine().address().into())
     }
 }
 
 /// Builds an image on `node` whose one step writes `content`, under the name `name`.
-fn build(node: &Node, name: &str, content: &str) {
+pub(crate) fn build(node: &Node, name: &str, content: &str) {
     node.load_base(Base::Busybox, "busybox").unwrap();
     let dockerfile = format!("FROM busybox\nRUN echo {content} > /said\nCMD [\"cat\", \"/said\"]\n");
     node.sandbox().write("c/Dockerfile", dockerfile).unwrap();
@@ -49,7 +49,7 @@ fn build(node: &Node, name: &str, content: &str) {
 }
 
 /// What the image says when it is run on `node`.
-fn said(node: &Node, name: &str) -> String {
+pub(crate) fn said(node: &Node, name: &str) -> String {
     node.strake(["run", "--network=none", name]).succeed().unwrap().stdout
 }
 
