@@ -102,7 +102,8 @@ pub fn ensure_layers(env: &Environment<'_>, layers: &[LayerId]) -> Result<(), Im
     materialise::ensure_layers(env, layers)
 }
 
-/// Gets an image from its registry, layers included, and gives it the name it was asked for by.
+/// Gets an image from its registry, layers included, and gives it the name it was asked for by. If the layers cannot
+/// be had, the name stands for what it stood for before.
 ///
 /// # Errors
 /// As [`resolve`] and [`ensure_layers`].
@@ -111,9 +112,15 @@ pub fn pull(
     reference: &Reference,
     platform: &Platform,
 ) -> Result<ResolvedImage, ImageError> {
+    let before = record::name_record(env.store, reference)?;
     let resolved = resolve(env, reference, platform, PullPolicy::Always)?;
-    materialise(env, resolved.id)?;
-    Ok(resolved)
+    match materialise(env, resolved.id) {
+        Ok(_) => Ok(resolved),
+        Err(error) => {
+            names::give_back(env, reference, resolved.id, before.as_ref())?;
+            Err(error)
+        }
+    }
 }
 
 /// Sends the image of a local name to the registry of that name. What the registry has is not sent again; an image

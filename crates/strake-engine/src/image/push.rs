@@ -41,8 +41,8 @@ pub(crate) fn push(
     let kept = resolve::kept_manifest(env, name.manifest.as_ref(), name.image)?.filter(|(_, _, manifest)| {
         options.annotations.iter().all(|said| manifest.annotations.get(said.0) == Some(said.1))
     });
-    if let Some((descriptor, ..)) = &kept
-        && is_there(env, reference, descriptor)?
+    if let Some((descriptor, _, manifest)) = &kept
+        && is_there(env, reference, descriptor, manifest)?
     {
         let existed = image.layers.len() as u64 + 1;
         let statistics = PushStatistics { existed, ..PushStatistics::default() };
@@ -136,9 +136,23 @@ fn push_as(
     Ok(PushedDescribed { manifest: Descriptor { media_type, ..descriptor }, layers })
 }
 
-/// Whether the tag already stands for this manifest: then everything it names is there too.
-fn is_there(env: &Environment<'_>, reference: &Reference, manifest: &Descriptor) -> Result<bool, ImageError> {
-    Ok(env.registry.head(reference)?.is_some_and(|found| found.digest == manifest.digest))
+/// Whether the tag already stands for this manifest and has all that it names. A registry should never lose a blob
+/// behind a manifest, but then a push is what repairs it: each blob costs a question.
+fn is_there(
+    env: &Environment<'_>,
+    reference: &Reference,
+    descriptor: &Descriptor,
+    manifest: &ImageManifest,
+) -> Result<bool, ImageError> {
+    if env.registry.head(reference)?.is_none_or(|found| found.digest != descriptor.digest) {
+        return Ok(false);
+    }
+    for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+        if !env.registry.has_blob(reference, blob.digest)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 enum Job<'a> {

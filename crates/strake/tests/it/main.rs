@@ -21,11 +21,13 @@ mod interrupt;
 mod isolation;
 mod locks;
 mod network;
+mod nodes;
 mod oracle;
 mod progress;
 mod referees;
 mod rootless;
 mod scene;
+mod shared_registry;
 mod sharing;
 mod tidy;
 
