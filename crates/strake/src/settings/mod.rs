@@ -12,7 +12,9 @@ mod zone;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use strake_etcd::{Coordinator, EtcdConfig, Secret};
 use strake_graph::Network;
 use strake_oci::{Compression, Platform, Reference};
 use strake_registry::{ProxyConfig, RegistryConfig};
@@ -46,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) ca_certs: Option<PathBuf>,
     /// The repository that finished steps are shared through.
     pub(crate) repo: Option<Reference>,
+    /// The etcd that machines coordinate through.
+    coordinate: Option<EtcdConfig>,
     /// Which executor runs containers.
     pub(crate) executor: ExecutorChoice,
     /// Which snapshotter the store uses.
@@ -134,6 +138,7 @@ impl Settings {
             source_date_epoch: source_date_epoch(&outside)?,
             ca_certs: text("STRAKE_CA_CERTS", &file.ca_certs)?.map(PathBuf::from),
             repo: repo(text("STRAKE_REPO", &file.repo)?)?,
+            coordinate: coordinate(text("STRAKE_COORDINATE", &file.coordinate)?)?,
             executor: executor(text("STRAKE_EXECUTOR", &file.executor)?.as_deref(), &outside)?,
             snapshotter: snapshotter(text("STRAKE_SNAPSHOTTER", &file.snapshotter)?.as_deref())?,
             ssh_known_hosts: outside.path("STRAKE_SSH_KNOWN_HOSTS").or(file.ssh_known_hosts),
@@ -216,6 +221,33 @@ impl Settings {
         ["GITLAB_CI", "TRAVIS"]
             .into_iter()
             .any(|name| self.outside.raw(name).is_some_and(|value| !value.is_empty()))
+    }
+
+    /// Who keeps the locks that machines share: as typed, or as set.
+    ///
+    /// # Errors
+    /// When there is nothing to coordinate, or a user without a password.
+    pub(crate) fn coordinator(
+        &self,
+        typed: Option<&EtcdConfig>,
+        has_repository: bool,
+    ) -> Result<Option<Arc<Coordinator>>, Failure> {
+        if typed.is_some() && !has_repository {
+            return Err(Failure::input("--coordinate: machines share nothing without a repository")
+                .hint("name it with --repo REPO"));
+        }
+        let Some(config) = typed.or(self.coordinate.as_ref()).filter(|_| has_repository) else {
+            return Ok(None);
+        };
+        let config = match self.outside.text("STRAKE_ETCD_PASSWORD")? {
+            Some(password) => config.clone().with_password(Secret::new(password)),
+            None => config.clone(),
+        };
+        if config.lacks_password() {
+            return Err(Failure::input("etcd: a user is named, but no password")
+                .hint("put it into the variable STRAKE_ETCD_PASSWORD"));
+        }
+        Ok(Some(Arc::new(Coordinator::new(config))))
     }
 
     /// The certificates that containers are to trust. `flag` wins over the settings.
@@ -302,6 +334,12 @@ pub(crate) fn compression(spec: CompressionSpec) -> Compression {
 
 /// The latest second that a layer's tar can state without extensions, the year 2242; what is later is a mistake.
 const EPOCH_MAX: i64 = 0o77_777_777_777;
+
+fn coordinate(text: Option<String>) -> Result<Option<EtcdConfig>, Failure> {
+    // The address may hold a password, so it is not repeated.
+    let parse = |text: String| text.parse().map_err(|error| Failure::input(format!("coordinate: {error}")));
+    text.map(parse).transpose()
+}
 
 fn repo(text: Option<String>) -> Result<Option<Reference>, Failure> {
     let parse =

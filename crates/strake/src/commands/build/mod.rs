@@ -88,8 +88,10 @@ fn sharing(session: &Session, args: &BuildArgs) -> Result<Sharing, Failure> {
         }
         CacheMounts::Repo(max_bytes) => Some(MountSharing { max_bytes }),
     };
+    let coordinator = session.settings.coordinator(given.coordinate.as_ref(), repository.is_some())?;
     Ok(Sharing {
         repository,
+        coordinator,
         mounts,
         caches: given.cache_repos.clone(),
         secondary: given.secondary_repos.clone(),
