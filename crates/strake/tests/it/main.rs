@@ -11,6 +11,7 @@ mod dimg_files;
 mod dimg_git;
 mod dimg_introspect;
 mod dimg_plan;
+mod dimg_replay;
 mod dimg_scene;
 mod dimg_ssh;
 mod dimg_submodules;
