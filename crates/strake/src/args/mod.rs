@@ -21,8 +21,8 @@ pub(crate) use build::{BuildArgs, SecretSource, SecretSpec};
 pub(crate) use cache::{CacheFromSpec, CacheToSpec};
 pub(crate) use choice::{BuildFiles, Chosen, choose};
 pub(crate) use dimg::{
-    ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgListArgs, DimgRunArgs, DimgTagArgs, IntrospectArgs,
-    ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs, StagePoint,
+    ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgExportArgs, DimgListArgs, DimgRunArgs, DimgTagArgs,
+    IntrospectArgs, ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs, StagePoint,
 };
 pub(crate) use images::{
     ArchiveFormat, DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs,

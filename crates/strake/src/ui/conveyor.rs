@@ -45,6 +45,8 @@ pub(crate) enum State {
     Exists,
     /// It would be named.
     Tag,
+    /// It would be copied.
+    Copy,
     /// Its output follows.
     Building,
     /// Other work goes on.
@@ -64,6 +66,7 @@ impl State {
             Self::Rebuild => "[REBUILD]",
             Self::Exists => "[EXIST]",
             Self::Tag => "[TAG]",
+            Self::Copy => "[COPY]",
             Self::Building => "[BUILDING]",
             Self::Running => "[RUNNING]",
             Self::Done(_) => "[OK]",
@@ -73,7 +76,7 @@ impl State {
 
     fn tone(self) -> &'static str {
         match self {
-            Self::Build | Self::Tag | Self::Done(_) => GOOD,
+            Self::Build | Self::Tag | Self::Copy | Self::Done(_) => GOOD,
             Self::Failed(_) => BAD,
             _ => SECONDARY,
         }

@@ -7,6 +7,7 @@ mod cache;
 mod dimg_assemble;
 mod dimg_cached;
 mod dimg_commands;
+mod dimg_export;
 mod dimg_files;
 mod dimg_git;
 mod dimg_introspect;

@@ -66,9 +66,23 @@ fn mode(args: &DimgBuildArgs) -> Mode {
 fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Result<u8, Failure> {
     let project = Project::open(&args.project, &session.settings, &session.cancellation, Reach::Network)?;
     let images = select(&project.file, &args.dimgs)?;
+    build_images(args, session, printer, &project, &images)
+}
+
+/// Assembles what is missing of these images.
+///
+/// # Errors
+/// When a stage cannot be assembled. What is finished stays.
+pub(super) fn build_images(
+    args: &DimgBuildArgs,
+    session: &Session,
+    printer: &Printer,
+    project: &Project,
+    images: &[ImageId],
+) -> Result<u8, Failure> {
     let introspection = Introspection::new(&args.introspect, &project.file)?;
     let mut planner = Planner::new(
-        &project,
+        project,
         PlanRequest {
             session: Some(session),
             platform: session.settings.platform.clone(),
@@ -77,12 +91,12 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         },
     );
     // Repositories are opened by planning; what is planned once more while stages are assembled costs little.
-    for image in &images {
+    for image in images {
         planner.plan(*image)?;
     }
     let assembler = Assembler {
         session,
-        project: &project,
+        project,
         repositories: planner.repositories(),
         platform: session.settings.platform.clone(),
         labels: assemble::labels(&project.name, mode(args)),
@@ -94,24 +108,24 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
     };
     let mut assembly = Assembly {
         session,
-        project: &project,
+        project,
         planner: &mut planner,
         lock_timeout: Duration::from_secs(args.lock_timeout),
         printer,
         assembler,
         introspection,
     };
-    for image in &images {
-        let level = match project.file.image(*image).name.as_str() {
+    for image in images.iter().copied() {
+        let level = match project.file.image(image).name.as_str() {
             Some(name) => {
                 printer.print(&printer.layout.heading(0, name))?;
                 1
             }
             None => 0,
         };
-        assembly.image(*image, level)?;
+        assembly.image(image, level)?;
     }
-    assembly.look_at_the_rest(&images)?;
+    assembly.look_at_the_rest(images)?;
     Ok(0)
 }
 

@@ -2,6 +2,7 @@
 
 mod assemble;
 mod build;
+mod export;
 mod introspect;
 mod presets;
 mod printer;
@@ -43,6 +44,13 @@ pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
             presets::apply_to_rows(&presets, &mut args.rows);
             args.dry_run |= presets.dry_run == Some(true);
             tag::tag(&args, settings)
+        }
+        DimgCommand::Export(mut args) => {
+            let presets = presets::load(&args.project, &settings)?;
+            presets::apply_to_project(&presets, &mut args.project);
+            presets::apply_to_rows(&presets, &mut args.rows);
+            args.dry_run |= presets.dry_run == Some(true);
+            export::export(&args, settings)
         }
         DimgCommand::Stage(args) => stage(args, settings),
         DimgCommand::Slug(args) => slug_of(&args),
