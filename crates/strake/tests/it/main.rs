@@ -11,6 +11,7 @@ mod dimg_export;
 mod dimg_files;
 mod dimg_git;
 mod dimg_introspect;
+mod dimg_mistakes;
 mod dimg_plan;
 mod dimg_scene;
 mod dimg_ssh;
