@@ -87,5 +87,6 @@ fn in_session(
 /// How a command shows its progress.
 fn ui(settings: &Settings, title: &'static str, flag: Option<ProgressMode>, quiet: bool) -> UiOptions {
     let mode = if quiet { ProgressMode::Quiet } else { flag.unwrap_or(settings.progress) };
+    crate::ui::announce(mode);
     UiOptions { mode, colour: settings.colour, explain: false, title }
 }

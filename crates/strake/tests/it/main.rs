@@ -13,6 +13,7 @@ mod dimg_git;
 mod dimg_introspect;
 mod dimg_mistakes;
 mod dimg_plan;
+mod dimg_rows;
 mod dimg_scene;
 mod dimg_ssh;
 mod dimg_submodules;

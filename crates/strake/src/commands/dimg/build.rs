@@ -13,7 +13,7 @@ use super::assemble::{self, Assembly};
 use super::introspect::Introspection;
 use super::printer::Printer;
 use super::shown::Shown;
-use crate::args::{DimgBuildArgs, IntrospectArgs};
+use crate::args::{DimgBuildArgs, IntrospectArgs, ProgressMode};
 use crate::assembly::{Assembler, Shared, Shows};
 use crate::commands::{in_session, ui};
 use crate::failure::Failure;
@@ -25,6 +25,7 @@ use crate::ui::conveyor::ConveyorRows;
 /// `strake dimg build`.
 pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
+    let options = ui(&settings, "Building", args.progress, args.rows.quiet);
     check_terminal(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
@@ -33,7 +34,6 @@ pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Fail
         printer.running_time(started.elapsed())?;
         return result;
     }
-    let options = ui(&settings, "Building", args.progress, args.rows.quiet);
     in_session(settings, options, |session| {
         let result = match args.dry_run {
             true => dry_run(args, &session.settings, Some(session), &printer),
@@ -91,8 +91,10 @@ pub(super) fn build_images(
         },
     );
     // Repositories are opened by planning; what is planned once more while stages are assembled costs little.
-    for image in images {
-        planner.plan(*image)?;
+    let mut plan = || images.iter().try_for_each(|image| planner.plan(*image).map(drop));
+    match printer.verbose {
+        true => printer.during(0, "calculating stages signatures", plan)?,
+        false => plan()?,
     }
     let assembler = Assembler {
         session,
@@ -104,7 +106,7 @@ pub(super) fn build_images(
         tools_dir: session.settings.variable("STRAKE_TOOLS").map(PathBuf::from),
         ssh_agent: project.ssh_agent().map(Path::to_owned),
         shared: Shared::default(),
-        shows: if args.progress.is_some() { Shows::Progress } else { Shows::Output },
+        shows: shows(args, session),
     };
     let mut assembly = Assembly {
         session,
@@ -127,6 +129,12 @@ pub(super) fn build_images(
     }
     assembly.look_at_the_rest(images)?;
     Ok(0)
+}
+
+/// Who asks for events gets what commands print with them.
+fn shows(args: &DimgBuildArgs, session: &Session) -> Shows {
+    let is_for_programs = session.settings.progress == ProgressMode::Rawjson;
+    if args.progress.is_some() || is_for_programs { Shows::Progress } else { Shows::Output }
 }
 
 fn dry_run(

@@ -25,6 +25,8 @@ use crate::settings::Settings;
 pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
     match args.command {
         DimgCommand::Build(mut args) => {
+            // Presets may be warned of.
+            crate::ui::announce(args.progress.unwrap_or(settings.progress));
             let presets = presets::load(&args.project, &settings)?;
             presets::apply_to_project(&presets, &mut args.project);
             presets::apply_to_rows(&presets, &mut args.rows);
