@@ -33,7 +33,7 @@ pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
             args.dry_run |= presets.dry_run == Some(true);
             build::build(&args, settings)
         }
-        DimgCommand::List(args) => list(&args, &settings),
+        DimgCommand::List(args) => list(args, &settings),
         DimgCommand::Run(mut args) => {
             let presets = presets::load(&args.project, &settings)?;
             presets::apply_to_project(&presets, &mut args.project);
@@ -60,7 +60,9 @@ pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
 }
 
 /// `strake dimg list`. Needs no store.
-pub(super) fn list(args: &DimgListArgs, settings: &Settings) -> Result<u8, Failure> {
+pub(super) fn list(mut args: DimgListArgs, settings: &Settings) -> Result<u8, Failure> {
+    let presets = presets::load(&args.project, settings)?;
+    presets::apply_to_project(&presets, &mut args.project);
     let project = Project::open(&args.project, settings, &Cancellation::new(), Reach::Local)?;
     for id in select(&project.file, &args.dimgs)? {
         output::line(&project.file.image(id).name.to_string())?;
