@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use strake_frontend::stagefile::StageKind;
 
-use super::ProgressMode;
+use super::{LoginArgs, ProgressMode};
 
 /// `strake dimg`.
 #[derive(Debug, Args)]
@@ -137,6 +137,9 @@ pub(crate) struct DimgBuildArgs {
     /// Accepted for dapp's sake: a stage is always kept as soon as it is finished
     #[arg(long, hide = true)]
     pub(crate) force_save_cache: bool,
+    /// Who we are to the registry.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 }
 
 impl DimgBuildArgs {
@@ -300,6 +303,9 @@ pub(crate) struct DimgExportArgs {
     /// How rows are shown.
     #[command(flatten)]
     pub(crate) rows: RowArgs,
+    /// Who we are to the registry.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 }
 
 /// `strake dimg stage`.

@@ -6,6 +6,7 @@ mod choice;
 pub(crate) mod csv;
 mod dimg;
 mod images;
+mod login;
 mod nearest;
 mod output;
 mod refused;
@@ -28,6 +29,7 @@ pub(crate) use images::{
     ArchiveFormat, DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs,
     PushArgs, RmiArgs, SaveArgs, TagArgs,
 };
+pub(crate) use login::LoginArgs;
 pub(crate) use nearest::nearest;
 pub(crate) use output::{CompressionSpec, Destination, OutputKind, OutputSpec};
 pub(crate) use refused::refusal;

@@ -23,6 +23,7 @@ mod images;
 mod interrupt;
 mod isolation;
 mod locks;
+mod logins;
 mod network;
 mod oracle;
 mod progress;

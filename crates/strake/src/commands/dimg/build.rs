@@ -23,9 +23,10 @@ use crate::settings::Settings;
 use crate::ui::conveyor::ConveyorRows;
 
 /// `strake dimg build`.
-pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Failure> {
+pub(super) fn build(args: &DimgBuildArgs, mut settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
     let options = ui(&settings, "Building", args.progress, args.rows.quiet);
+    settings.log_in(&args.login, &[])?;
     check_terminal(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.

@@ -22,9 +22,10 @@ use crate::settings::Settings;
 use crate::ui::conveyor::State;
 
 /// `strake dimg export`.
-pub(super) fn export(args: &DimgExportArgs, settings: Settings) -> Result<u8, Failure> {
+pub(super) fn export(args: &DimgExportArgs, mut settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
     let asked = Asked::of(&args.words)?;
+    settings.log_in(&args.login, &[])?;
     let printer = Printer::new(&args.rows, &settings);
     let options = ui(&settings, "Exporting", None, args.rows.quiet);
     in_session(settings, options, |session| {
@@ -91,6 +92,7 @@ fn build_args(args: &DimgExportArgs) -> DimgBuildArgs {
         rows: args.rows.clone(),
         progress: None,
         force_save_cache: false,
+        login: args.login.clone(),
     }
 }
 
