@@ -25,7 +25,7 @@ pub(super) struct Login {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Password {
     Known(Secret),
-    /// It is read when the registry's settings are: before that, an ordinary user's program may begin once more.
+    /// It is read when the registry's settings are, so not before what was typed has been found right.
     Stdin,
 }
 
