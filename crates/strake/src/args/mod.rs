@@ -6,6 +6,7 @@ mod choice;
 pub(crate) mod csv;
 mod dimg;
 mod images;
+mod login;
 mod nearest;
 mod output;
 mod refused;
@@ -21,13 +22,14 @@ pub(crate) use build::{BuildArgs, SecretSource, SecretSpec};
 pub(crate) use cache::{CacheFromSpec, CacheToSpec};
 pub(crate) use choice::{BuildFiles, Chosen, choose};
 pub(crate) use dimg::{
-    ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgListArgs, DimgRunArgs, DimgTagArgs, IntrospectArgs,
-    ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs, StagePoint,
+    ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgExportArgs, DimgListArgs, DimgRunArgs, DimgTagArgs,
+    IntrospectArgs, ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs, StagePoint,
 };
 pub(crate) use images::{
     ArchiveFormat, DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs,
     PushArgs, RmiArgs, SaveArgs, TagArgs,
 };
+pub(crate) use login::LoginArgs;
 pub(crate) use nearest::nearest;
 pub(crate) use output::{CompressionSpec, Destination, OutputKind, OutputSpec};
 pub(crate) use refused::refusal;

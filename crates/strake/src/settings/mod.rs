@@ -5,6 +5,7 @@
 
 mod credentials;
 mod file;
+mod login;
 mod outside;
 mod registries;
 mod zone;
@@ -69,6 +70,8 @@ pub(crate) struct Settings {
     /// Where the registries' settings and credentials are read from, at the first need of a registry.
     outside: Outside,
     mirrors: file::Registries,
+    /// Said for this command only.
+    login: Option<login::Login>,
 }
 
 /// Which executor runs containers.
@@ -149,6 +152,7 @@ impl Settings {
             warnings,
             mirrors: file::merge_registries(file.registry, registries_conf),
             outside,
+            login: None,
         })
     }
 
@@ -157,8 +161,11 @@ impl Settings {
     /// # Errors
     /// When a file that exists cannot be read or understood.
     pub(crate) fn registry(&self) -> Result<RegistryConfig, Failure> {
-        let mut config =
-            RegistryConfig { credentials: credentials::read(&self.outside)?, ..RegistryConfig::default() };
+        let mut credentials = credentials::read(&self.outside)?;
+        if let Some(login) = &self.login {
+            login.add_to(&mut credentials)?;
+        }
+        let mut config = RegistryConfig { credentials, ..RegistryConfig::default() };
         for (name, registry) in &self.mirrors {
             if !registry.mirrors.is_empty() {
                 config

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
-use strake_testkit::{Base, Kind, Node, Tree, base_tar, is_root, lacking, program_on_path};
+use strake_testkit::{Base, Entry, Kind, Tree, base_tar, is_root, lacking, program_on_path};
 
 use crate::STRAKE;
 use crate::dimg_scene::{Project, rows};
@@ -217,13 +217,13 @@ fn mapped(path: &str) -> Option<(String, u64)> {
     }
 }
 
-fn owned(node: Node, id: u64) -> Node {
-    Node { uid: id, gid: id, ..node }
+fn owned(node: Entry, id: u64) -> Entry {
+    Entry { uid: id, gid: id, ..node }
 }
 
-fn directory() -> Node {
+fn directory() -> Entry {
     let (xattrs, hard_links) = (BTreeMap::new(), Vec::new());
-    Node { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, xattrs, hard_links }
+    Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, xattrs, hard_links }
 }
 
 #[test]

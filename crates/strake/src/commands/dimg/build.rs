@@ -13,7 +13,7 @@ use super::assemble::{self, Assembly};
 use super::introspect::Introspection;
 use super::printer::Printer;
 use super::shown::Shown;
-use crate::args::{DimgBuildArgs, IntrospectArgs};
+use crate::args::{DimgBuildArgs, IntrospectArgs, ProgressMode};
 use crate::assembly::{Assembler, Shared, Shows};
 use crate::commands::{in_session, ui};
 use crate::failure::Failure;
@@ -23,8 +23,10 @@ use crate::settings::Settings;
 use crate::ui::conveyor::ConveyorRows;
 
 /// `strake dimg build`.
-pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Failure> {
+pub(super) fn build(args: &DimgBuildArgs, mut settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
+    let options = ui(&settings, "Building", args.progress, args.rows.quiet);
+    settings.log_in(&args.login, &[])?;
     check_terminal(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
@@ -33,7 +35,6 @@ pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Fail
         printer.running_time(started.elapsed())?;
         return result;
     }
-    let options = ui(&settings, "Building", args.progress, args.rows.quiet);
     in_session(settings, options, |session| {
         let result = match args.dry_run {
             true => dry_run(args, &session.settings, Some(session), &printer),
@@ -66,9 +67,23 @@ fn mode(args: &DimgBuildArgs) -> Mode {
 fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Result<u8, Failure> {
     let project = Project::open(&args.project, &session.settings, &session.cancellation, Reach::Network)?;
     let images = select(&project.file, &args.dimgs)?;
+    build_images(args, session, printer, &project, &images)
+}
+
+/// Assembles what is missing of these images.
+///
+/// # Errors
+/// When a stage cannot be assembled. What is finished stays.
+pub(super) fn build_images(
+    args: &DimgBuildArgs,
+    session: &Session,
+    printer: &Printer,
+    project: &Project,
+    images: &[ImageId],
+) -> Result<u8, Failure> {
     let introspection = Introspection::new(&args.introspect, &project.file)?;
     let mut planner = Planner::new(
-        &project,
+        project,
         PlanRequest {
             session: Some(session),
             platform: session.settings.platform.clone(),
@@ -77,12 +92,14 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         },
     );
     // Repositories are opened by planning; what is planned once more while stages are assembled costs little.
-    for image in &images {
-        planner.plan(*image)?;
+    let mut plan = || images.iter().try_for_each(|image| planner.plan(*image).map(drop));
+    match printer.verbose {
+        true => printer.during(0, "calculating stages signatures", plan)?,
+        false => plan()?,
     }
     let assembler = Assembler {
         session,
-        project: &project,
+        project,
         repositories: planner.repositories(),
         platform: session.settings.platform.clone(),
         labels: assemble::labels(&project.name, mode(args)),
@@ -90,29 +107,35 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         tools_dir: session.settings.variable("STRAKE_TOOLS").map(PathBuf::from),
         ssh_agent: project.ssh_agent().map(Path::to_owned),
         shared: Shared::default(),
-        shows: if args.progress.is_some() { Shows::Progress } else { Shows::Output },
+        shows: shows(args, session),
     };
     let mut assembly = Assembly {
         session,
-        project: &project,
+        project,
         planner: &mut planner,
         lock_timeout: Duration::from_secs(args.lock_timeout),
         printer,
         assembler,
         introspection,
     };
-    for image in &images {
-        let level = match project.file.image(*image).name.as_str() {
+    for image in images.iter().copied() {
+        let level = match project.file.image(image).name.as_str() {
             Some(name) => {
                 printer.print(&printer.layout.heading(0, name))?;
                 1
             }
             None => 0,
         };
-        assembly.image(*image, level)?;
+        assembly.image(image, level)?;
     }
-    assembly.look_at_the_rest(&images)?;
+    assembly.look_at_the_rest(images)?;
     Ok(0)
+}
+
+/// Who asks for events gets what commands print with them.
+fn shows(args: &DimgBuildArgs, session: &Session) -> Shows {
+    let is_for_programs = session.settings.progress == ProgressMode::Rawjson;
+    if args.progress.is_some() || is_for_programs { Shows::Progress } else { Shows::Output }
 }
 
 fn dry_run(

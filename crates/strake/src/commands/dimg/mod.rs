@@ -2,6 +2,7 @@
 
 mod assemble;
 mod build;
+mod export;
 mod introspect;
 mod presets;
 mod printer;
@@ -24,13 +25,15 @@ use crate::settings::Settings;
 pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
     match args.command {
         DimgCommand::Build(mut args) => {
+            // Presets may be warned of.
+            crate::ui::announce(args.progress.unwrap_or(settings.progress));
             let presets = presets::load(&args.project, &settings)?;
             presets::apply_to_project(&presets, &mut args.project);
             presets::apply_to_rows(&presets, &mut args.rows);
             args.dry_run |= presets.dry_run == Some(true);
             build::build(&args, settings)
         }
-        DimgCommand::List(args) => list(&args, &settings),
+        DimgCommand::List(args) => list(args, &settings),
         DimgCommand::Run(mut args) => {
             let presets = presets::load(&args.project, &settings)?;
             presets::apply_to_project(&presets, &mut args.project);
@@ -44,13 +47,22 @@ pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
             args.dry_run |= presets.dry_run == Some(true);
             tag::tag(&args, settings)
         }
+        DimgCommand::Export(mut args) => {
+            let presets = presets::load(&args.project, &settings)?;
+            presets::apply_to_project(&presets, &mut args.project);
+            presets::apply_to_rows(&presets, &mut args.rows);
+            args.dry_run |= presets.dry_run == Some(true);
+            export::export(&args, settings)
+        }
         DimgCommand::Stage(args) => stage(args, settings),
         DimgCommand::Slug(args) => slug_of(&args),
     }
 }
 
 /// `strake dimg list`. Needs no store.
-pub(super) fn list(args: &DimgListArgs, settings: &Settings) -> Result<u8, Failure> {
+pub(super) fn list(mut args: DimgListArgs, settings: &Settings) -> Result<u8, Failure> {
+    let presets = presets::load(&args.project, settings)?;
+    presets::apply_to_project(&presets, &mut args.project);
     let project = Project::open(&args.project, settings, &Cancellation::new(), Reach::Local)?;
     for id in select(&project.file, &args.dimgs)? {
         output::line(&project.file.image(id).name.to_string())?;
