@@ -16,6 +16,7 @@ mod remote;
 mod request;
 mod schedule;
 mod signature;
+mod signing;
 mod step;
 
 pub use error::{BuildError, ProcessFailure, StepError, StepFailure};
@@ -24,4 +25,5 @@ pub use remote::{CacheContent, CachePlace, CacheTarget, MountSharing, OnError, S
 pub use request::{BuildOutput, BuildRequest, Cancellation, ContextSource, Environment, Secret, StageOutput};
 pub use schedule::build;
 pub use signature::Signature;
+pub use signing::{KeyError, SigningKey, TrustedKey};
 pub use step::{copy, trust};

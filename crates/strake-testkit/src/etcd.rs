@@ -116,7 +116,8 @@ impl Etcd {
     }
 
     fn try_start(options: EtcdOptions<'_>) -> Outcome<Self> {
-        let directory = tempfile::Builder::new().prefix("strake-etcd-").tempdir_in("/var/tmp");
+        // In memory: etcd syncs every write, and a disk that others keep busy makes it lose its leader.
+        let directory = tempfile::Builder::new().prefix("strake-etcd-").tempdir_in("/dev/shm");
         let directory = directory.map_err(Failure::at("create a directory for etcd"))?;
         let (port, peers) = free_ports()?;
         let arguments = arguments(directory.path(), port, peers, options);

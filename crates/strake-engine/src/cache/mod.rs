@@ -23,6 +23,7 @@ pub(crate) use record::{CacheRecord, Foreign};
 
 use crate::image::record as image;
 use crate::signature::Signature;
+use crate::signing::TrustedKey;
 
 const STEP: &str = "step";
 const RESULT: &str = "result";
@@ -34,6 +35,8 @@ const CONTENT: &str = "content";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LocalCache<'a> {
     index: &'a Index,
+    /// If there are any, of what other machines made only what was signed with one of these keys counts.
+    trusted: &'a [TrustedKey],
 }
 
 /// Where in a project a step stands; survives every change of its content.
@@ -51,7 +54,16 @@ impl Place {
 
 impl<'a> LocalCache<'a> {
     pub(crate) fn new(index: &'a Index) -> Self {
-        Self { index }
+        Self { index, trusted: &[] }
+    }
+
+    /// The records of this store as far as they are from here or from somebody who is trusted.
+    pub(crate) fn trusting(index: &'a Index, trusted: &'a [TrustedKey]) -> Self {
+        Self { index, trusted }
+    }
+
+    fn is_trusted(&self, signed_by: Option<&str>) -> bool {
+        self.trusted.is_empty() || signed_by.is_some_and(|id| self.trusted.iter().any(|key| key.id() == id))
     }
 
     /// The record of a signature, if there is one and its own layer is still there.
@@ -63,6 +75,11 @@ impl<'a> LocalCache<'a> {
         let Some(record) = CacheRecord::from_bytes(&document.body) else {
             return Ok(None);
         };
+        if let Some(foreign) = &record.foreign
+            && !self.is_trusted(foreign.signed_by.as_deref())
+        {
+            return Ok(None);
+        }
         let own_layer_is_there = match record.layers.last() {
             Some(layer) => image::is_known_layer(self.index, layer)?,
             None => false,
@@ -83,8 +100,13 @@ impl<'a> LocalCache<'a> {
         if let Some(content) = self.index.layer(layer)?.and_then(|layer| layer.content) {
             return Ok(Some(content));
         }
-        let document = self.index.get(CONTENT, layer.as_str())?;
-        Ok(document.and_then(|document| std::str::from_utf8(&document.body).ok()?.parse().ok()))
+        let Some(document) = self.index.get(CONTENT, layer.as_str())? else { return Ok(None) };
+        let text = std::str::from_utf8(&document.body).unwrap_or_default();
+        let (content, signed_by) = match text.split_once(' ') {
+            Some((content, signed_by)) => (content, Some(signed_by)),
+            None => (text, None),
+        };
+        Ok(content.parse().ok().filter(|_| self.is_trusted(signed_by)))
     }
 
     /// Whether the directory of a layer is here.
@@ -103,13 +125,22 @@ impl<'a> LocalCache<'a> {
     }
 
     /// Remembers what whoever made them says of the content of layers.
-    pub(crate) fn put_contents(&self, contents: &[(LayerId, Digest)]) -> Result<(), StoreError> {
+    pub(crate) fn put_contents(
+        &self,
+        contents: &[(LayerId, Digest)],
+        signed_by: Option<&str>,
+    ) -> Result<(), StoreError> {
         let mut documents = Vec::new();
         for (layer, content) in contents {
             documents.push(NewDocument {
                 kind: CONTENT.to_owned(),
                 key: layer.to_string(),
-                body: content.to_string().into_bytes(),
+                body: [Some(content.to_string().as_str()), signed_by]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join(" ")
+                    .into_bytes(),
                 links: vec![image::layer_link(self.index, layer)?],
             });
         }

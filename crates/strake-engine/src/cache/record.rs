@@ -39,6 +39,9 @@ pub(crate) struct Foreign {
     /// The latest time that its files have, when that was limited (`SOURCE_DATE_EPOCH`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) epoch: Option<i64>,
+    /// The key that it was signed with, when that was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) signed_by: Option<String>,
 }
 
 impl CacheRecord {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use strake_oci::{Compression, Descriptor, ImageIndex, ImageManifest, MediaType};
+use strake_oci::{Compression, Descriptor, ImageIndex, MediaType};
 
 use super::archive::{DirectorySink, LAYOUT, Sink, blob_name, write_layer};
 use crate::image::{Described, ImageError};
@@ -35,9 +35,7 @@ impl Layout {
         }
         let config = Descriptor::of(MediaType::OCI_CONFIG, image.config);
         sink.bytes(&blob_name(config.digest), image.config)?;
-        let mut manifest = ImageManifest::oci(config, layers);
-        manifest.annotations.clone_from(image.annotations);
-        let bytes = manifest.to_bytes();
+        let bytes = image.manifest(config, layers).to_bytes();
         let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
         sink.bytes(&blob_name(descriptor.digest), &bytes)?;
         Ok(descriptor)

@@ -17,6 +17,7 @@ use super::transfer::Transfer;
 use super::types::{PushOptions, PushStatistics, PushedImage};
 use crate::event::{Event, TransferKind};
 use crate::request::Environment;
+use crate::signing::SigningKey;
 
 /// How many blobs are sent at once. Compressing takes all cores for one blob already; more than a few only help with
 /// the pauses of the registry.
@@ -73,6 +74,20 @@ pub(crate) struct Described<'a> {
     pub(crate) config: &'a [u8],
     /// The annotations of its manifest.
     pub(crate) annotations: &'a BTreeMap<String, String>,
+    /// What its manifest is signed with.
+    pub(crate) signing_key: Option<&'a SigningKey>,
+}
+
+impl Described<'_> {
+    /// The manifest that names these blobs.
+    pub(crate) fn manifest(&self, config: Descriptor, layers: Vec<Descriptor>) -> ImageManifest {
+        let mut manifest = ImageManifest::oci(config, layers);
+        manifest.annotations.clone_from(self.annotations);
+        if let Some(key) = self.signing_key {
+            key.sign(&mut manifest);
+        }
+        manifest
+    }
 }
 
 /// What a described image became.
@@ -128,8 +143,7 @@ fn push_as(
         None => pushed.next().expect("every job has its result").descriptor,
     };
     let layers: Vec<Descriptor> = image.layers.iter().map(layer).collect();
-    let mut manifest = ImageManifest::oci(config, layers.clone());
-    manifest.annotations.clone_from(image.annotations);
+    let manifest = image.manifest(config, layers.clone());
     let media_type = MediaType::from(MediaType::OCI_MANIFEST);
     let bytes = manifest.to_bytes();
     let descriptor = env.registry.push_manifest(&name(Digest::of(&bytes)), &media_type, &bytes)?;

@@ -75,8 +75,8 @@ pub(crate) struct Tip<'s> {
 /// Gets a document of a cache, with its media type; nothing when it is gone.
 type Fetch<'a> = dyn Fn(&Descriptor) -> Result<Option<Document>, StepError> + 'a;
 
-/// Takes over what an image says.
-type Keep<'a> = dyn Fn(CacheDocument, &[(DiffId, LayerBlob)]) -> Result<(), StepError> + 'a;
+/// Takes over what an image says that was signed with this key.
+type Keep<'a> = dyn Fn(CacheDocument, &[(DiffId, LayerBlob)], Option<String>) -> Result<(), StepError> + 'a;
 
 type Document = (Vec<u8>, MediaType);
 
@@ -123,8 +123,8 @@ impl Remote<'_> {
             let found = registry.resolve(&reference.with_digest(descriptor.digest)).map_err(image)?;
             Ok(found.map(|raw| (raw.bytes, raw.descriptor.media_type)))
         };
-        let keep = |document: CacheDocument, layers: &[(DiffId, LayerBlob)]| {
-            Ok(self.record(Some(reference), document, layers)?)
+        let keep = |document: CacheDocument, layers: &[(DiffId, LayerBlob)], signed_by| {
+            Ok(self.record(Some(reference), document, layers, signed_by)?)
         };
         self.read(&reference.familiar(), (raw.bytes, raw.descriptor.media_type), &fetch, &keep)?;
         Ok(true)
@@ -144,11 +144,11 @@ impl Remote<'_> {
                 false => Err(corrupt(path, descriptor.digest).into()),
             }
         };
-        let keep = |document: CacheDocument, layers: &[(DiffId, LayerBlob)]| {
+        let keep = |document: CacheDocument, layers: &[(DiffId, LayerBlob)], signed_by| {
             for (_, blob) in layers {
                 self.take_blob(&archive, blob)?;
             }
-            Ok(self.record(None, document, layers)?)
+            Ok(self.record(None, document, layers, signed_by)?)
         };
         self.read(&path.display().to_string(), (bytes, MediaType::OCI_INDEX.into()), &fetch, &keep)?;
         Ok(true)
@@ -182,10 +182,13 @@ impl Remote<'_> {
             ParsedManifest::Index(index) => index,
             ParsedManifest::Image(manifest) => {
                 let found = CacheDocument::of_image(&manifest, self.request.epoch);
+                let signed_by =
+                    self.trust(manifest.as_ref()).map_err(|why| ImageError::malformed(what, why))?;
                 let (document, layers) = found.map_err(|why| ImageError::malformed(what, why))?;
-                return keep(document, &layers);
+                return keep(document, &layers, signed_by);
             }
         };
+        self.trust(&index).map_err(|why| ImageError::malformed(what, why))?;
         if let Some(text) = index.annotations.get(SELECTIONS)
             && let Ok(selections) = serde_json::from_str::<Vec<(Digest, Digest)>>(text)
         {
@@ -196,8 +199,12 @@ impl Remote<'_> {
             let parsed = ParsedManifest::parse(&bytes, Some(media_type.as_str())).map_err(malformed)?;
             let ParsedManifest::Image(manifest) = parsed else { continue };
             // Other images may stand beside ours.
+            let signed_by = match self.trust(manifest.as_ref()) {
+                Ok(signed_by) => signed_by,
+                Err(why) => return Err(ImageError::malformed(what, why).into()),
+            };
             match CacheDocument::of_image(&manifest, self.request.epoch) {
-                Ok((document, layers)) => keep(document, &layers)?,
+                Ok((document, layers)) => keep(document, &layers, signed_by)?,
                 Err(why) => tracing::debug!("{what}: {}: {why}", descriptor.digest.short()),
             }
         }
@@ -247,7 +254,8 @@ impl Remote<'_> {
             })?;
             manifests.push(Descriptor { platform: Some(tip.step.platform.clone()), ..pushed });
         }
-        let index = index(manifests, selections);
+        let mut index = index(manifests, selections);
+        self.sign(&mut index);
         let media_type = MediaType::from(MediaType::OCI_INDEX);
         registry.push_manifest(reference, &media_type, &index.to_bytes()).map_err(ImageError::from)?;
         tracing::debug!("wrote a cache of {} stages to {}", tips.len(), name(reference));
@@ -267,7 +275,9 @@ impl Remote<'_> {
             let manifest = self.tip(tip, |described| layout.add(self.environment, described, compression))?;
             manifests.push(Descriptor { platform: Some(tip.step.platform.clone()), ..manifest });
         }
-        Ok(layout.finish(&index(manifests, selections))?)
+        let mut index = index(manifests, selections);
+        self.sign(&mut index);
+        Ok(layout.finish(&index)?)
     }
 
     /// Does something with the image of a recorded step.

@@ -37,6 +37,7 @@ use crate::event::Event;
 use crate::image::record;
 use crate::request::{BuildRequest, Environment};
 use crate::signature::Signature;
+use crate::signing::{self, Signed, SigningKey, TrustedKey, Untrusted};
 pub(crate) use caches::Tip;
 pub use caches::{CacheContent, CachePlace, CacheTarget, OnError};
 pub use mounts::MountSharing;
@@ -65,6 +66,10 @@ pub struct Sharing {
     pub to: Vec<CacheTarget>,
     /// Whether the image of a target is to carry the records of its steps.
     pub inline: bool,
+    /// What is published is signed with this key.
+    pub signing_key: Option<SigningKey>,
+    /// If there are any, only what was signed with one of these keys is used.
+    pub trusted_keys: Vec<TrustedKey>,
     /// Who keeps the locks that machines share.
     pub coordinator: Option<Arc<Coordinator>>,
     /// How layers that have no blob yet are compressed.
@@ -82,6 +87,8 @@ impl Default for Sharing {
             from: Vec::new(),
             to: Vec::new(),
             inline: false,
+            signing_key: None,
+            trusted_keys: Vec::new(),
             coordinator: None,
             compression: Compression::Gzip,
         }
@@ -211,9 +218,13 @@ impl<'a> Remote<'a> {
             Ok(ParsedManifest::Index(_)) => return self.unusable(&tag, "it is an index, not an image"),
             Err(error) => return self.unusable(&tag, error),
         };
+        let signed_by = match self.trust(manifest.as_ref()) {
+            Ok(signed_by) => signed_by,
+            Err(why) => return self.unusable(&tag, why),
+        };
         match CacheDocument::of_manifest(&manifest, signature, self.request.epoch) {
             Ok((document, layers)) => {
-                self.record(Some(repository), document, &layers)?;
+                self.record(Some(repository), document, &layers, signed_by)?;
                 Ok(true)
             }
             Err(why @ Unusable::Version(_)) => {
@@ -230,12 +241,26 @@ impl<'a> Remote<'a> {
         Ok(false)
     }
 
+    /// Checks that a document is from somebody who is trusted, where that matters. Answers whose key it was.
+    fn trust(&self, document: &impl Signed) -> Result<Option<String>, Untrusted> {
+        let keys = &self.request.sharing.trusted_keys;
+        if keys.is_empty() { Ok(None) } else { signing::verify(keys, document).map(Some) }
+    }
+
+    /// Signs what is about to be published.
+    fn sign(&self, document: &mut impl Signed) {
+        if let Some(key) = &self.request.sharing.signing_key {
+            key.sign(document);
+        }
+    }
+
     /// Records what a manifest says of a step and those below it.
     fn record(
         &self,
         repository: Option<&Reference>,
         document: CacheDocument,
         layers: &[(DiffId, LayerBlob)],
+        signed_by: Option<String>,
     ) -> Result<(), StoreError> {
         let store = self.environment.store;
         let cache = LocalCache::new(store.index());
@@ -243,8 +268,8 @@ impl<'a> Remote<'a> {
         let contents = names.iter().zip(&document.layers);
         let contents: Vec<_> =
             contents.filter_map(|(name, layer)| Some((name.clone(), layer.content?))).collect();
-        cache.put_contents(&contents)?;
-        let foreign = Foreign { epoch: document.epoch };
+        cache.put_contents(&contents, signed_by.as_deref())?;
+        let foreign = Foreign { epoch: document.epoch, signed_by };
         for (place, step) in document.steps.into_iter().enumerate() {
             // What was built here stays what it is.
             if place > 0 && cache.find(step.signature)?.is_some() {

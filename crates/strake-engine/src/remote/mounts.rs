@@ -138,6 +138,7 @@ impl Remote<'_> {
             ParsedManifest::Image(manifest) => manifest,
             ParsedManifest::Index(_) => return Err(malformed(&"it is an index")),
         };
+        self.trust(manifest.as_ref()).map_err(|why| malformed(&why))?;
         let [layer] = manifest.layers.as_slice() else { return Err(malformed(&"it is not one tar")) };
         let compression = layer.media_type.layer_compression();
         let compression = compression.ok_or_else(|| malformed(&"it is not a tar"))?;
@@ -270,11 +271,12 @@ impl Remote<'_> {
             (COMMAND.to_owned(), mount.command.to_string()),
             (SAVED.to_owned(), now().to_string()),
         ]);
-        let manifest = ImageManifest {
+        let mut manifest = ImageManifest {
             artifact_type: Some(ARTIFACT.to_owned()),
             annotations: annotations.clone(),
             ..ImageManifest::oci(empty, vec![blob])
         };
+        self.sign(&mut manifest);
         let (media_type, bytes) = (MediaType::from(MediaType::OCI_MANIFEST), manifest.to_bytes());
         let name = repository.with_digest(Digest::of(&bytes));
         let descriptor = registry.push_manifest(&name, &media_type, &bytes)?;

@@ -94,7 +94,12 @@ impl Remote<'_> {
         let document = self.document(signature, record, &layers)?;
         let config = self.config(step, signature, record, &layers);
         let annotations = BTreeMap::from([(ANNOTATION.to_owned(), document.to_annotation())]);
-        work(&Described { layers: &layers, config: &config.to_bytes(), annotations: &annotations })
+        work(&Described {
+            layers: &layers,
+            config: &config.to_bytes(),
+            annotations: &annotations,
+            signing_key: self.request.sharing.signing_key.as_ref(),
+        })
     }
 
     fn push(

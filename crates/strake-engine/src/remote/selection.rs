@@ -14,6 +14,7 @@ use super::{Remote, name};
 use crate::error::StepError;
 
 const ANNOTATION: &str = "dev.strake.selection";
+const KEY: &str = "dev.strake.selection.key";
 const ARTIFACT: &str = "application/vnd.strake.selection.v1";
 /// The configuration of a manifest that has none (image-spec v1.1 `manifest.md`, guidance for an empty descriptor).
 const EMPTY: &[u8] = b"{}";
@@ -45,6 +46,8 @@ impl Remote<'_> {
                     // What cannot be read costs only looking at the files themselves.
                     let parsed = ParsedManifest::parse(&raw.bytes, Some(raw.descriptor.media_type.as_str()));
                     if let Ok(ParsedManifest::Image(manifest)) = parsed
+                        && manifest.annotations.get(KEY) == Some(&key.to_string())
+                        && self.trust(manifest.as_ref()).is_ok()
                         && let Some(text) = manifest.annotations.get(ANNOTATION)
                         && let Ok(digest) = text.parse()
                     {
@@ -84,11 +87,13 @@ impl Remote<'_> {
     ) -> Result<(), RegistryError> {
         let registry = self.environment.registry;
         let empty = push_empty(registry, repository)?;
-        let manifest = ImageManifest {
+        let annotations = [(KEY.to_owned(), key.to_string()), (ANNOTATION.to_owned(), digest.to_string())];
+        let mut manifest = ImageManifest {
             artifact_type: Some(ARTIFACT.to_owned()),
-            annotations: BTreeMap::from([(ANNOTATION.to_owned(), digest.to_string())]),
+            annotations: BTreeMap::from(annotations),
             ..ImageManifest::oci(empty.clone(), vec![empty])
         };
+        self.sign(&mut manifest);
         let media_type = MediaType::from(MediaType::OCI_MANIFEST);
         registry.push_manifest(&selection_tag(repository, key), &media_type, &manifest.to_bytes())?;
         tracing::debug!("published selection {} in {}", key.short(), name(repository));

@@ -127,7 +127,7 @@ impl<'a> Build<'a> {
             request,
             environment,
             locks: FileLocks::new(environment.store.lock_dir()),
-            cache: LocalCache::new(environment.store.index()),
+            cache: LocalCache::trusting(environment.store.index(), &request.sharing.trusted_keys),
             contexts: Contexts::new(request, environment),
             numbers,
             stopping: AtomicBool::new(false),

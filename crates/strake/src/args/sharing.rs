@@ -1,5 +1,7 @@
 //! Where finished steps and stages are shared with other machines.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use strake_etcd::EtcdConfig;
 use strake_oci::Reference;
@@ -23,6 +25,13 @@ pub(crate) struct SharingArgs {
     /// etcds:// for TLS [STRAKE_COORDINATE; password in STRAKE_ETCD_PASSWORD]
     #[arg(long, value_name = "URL")]
     pub(crate) coordinate: Option<EtcdConfig>,
+    /// Private key (Ed25519, PEM) that what is published is signed with [STRAKE_SIGN_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_key: Option<PathBuf>,
+    /// Public key (Ed25519, PEM) of somebody who is trusted; then nothing is used that no trusted key signed
+    /// (repeatable) [STRAKE_TRUST: files separated by `:`]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Vec<PathBuf>,
     /// Whether what cache mounts hold is kept in --repo too: local, or repo[,max=SIZE] [default: local; max=4g]
     #[arg(long, value_name = "WHERE", value_parser = cache_mounts, default_value = "local", hide_default_value = true)]
     pub(crate) cache_mounts: CacheMounts,

@@ -12,16 +12,17 @@ mod zone;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use strake_engine::{KeyError, SigningKey, TrustedKey};
 use strake_etcd::{Coordinator, EtcdConfig, Secret};
 use strake_graph::Network;
 use strake_oci::{Compression, Platform, Reference};
 use strake_registry::{ProxyConfig, RegistryConfig};
 use strake_store::SnapshotterChoice;
 
-use crate::args::{CompressionSpec, GlobalArgs, NetworkSpec, ProgressMode, repository};
+use crate::args::{CompressionSpec, GlobalArgs, NetworkSpec, ProgressMode, SharingArgs, repository};
 use crate::failure::Failure;
 use file::File;
 pub(crate) use outside::Outside;
@@ -257,6 +258,26 @@ impl Settings {
         Ok(Some(Arc::new(Coordinator::new(config))))
     }
 
+    /// The key to sign with and those to trust: as typed, or as set. Who signs trusts itself, if anybody.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or holds no such key.
+    pub(crate) fn keys(&self, typed: &SharingArgs) -> Result<(Option<SigningKey>, Vec<TrustedKey>), Failure> {
+        let set = |name: &str| self.variable(name).filter(|value| !value.is_empty());
+        let signing = typed.sign_key.clone().or_else(|| set("STRAKE_SIGN_KEY").map(PathBuf::from));
+        let signing = signing.map(|path| read_key(&path, "sign key", SigningKey::from_pem)).transpose()?;
+        let mut files = typed.trust.clone();
+        if files.is_empty() {
+            files.extend(set("STRAKE_TRUST").iter().flat_map(std::env::split_paths));
+        }
+        let trusted = files.iter().map(|path| read_key(path, "trusted key", TrustedKey::from_pem));
+        let mut trusted = trusted.collect::<Result<Vec<_>, _>>()?;
+        if !trusted.is_empty() {
+            trusted.extend(signing.as_ref().map(SigningKey::public));
+        }
+        Ok((signing, trusted))
+    }
+
     /// The certificates that containers are to trust. `flag` wins over the settings.
     ///
     /// # Errors
@@ -346,6 +367,18 @@ fn coordinate(text: Option<String>) -> Result<Option<EtcdConfig>, Failure> {
     // The address may hold a password, so it is not repeated.
     let parse = |text: String| text.parse().map_err(|error| Failure::input(format!("coordinate: {error}")));
     text.map(parse).transpose()
+}
+
+fn read_key<K>(
+    path: &Path,
+    what: &str,
+    parse: impl FnOnce(&str) -> Result<K, KeyError>,
+) -> Result<K, Failure> {
+    let failed = |error: &std::io::Error| {
+        Failure::input(format!("{what} {}: {}", path.display(), crate::failure::reason(error)))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    parse(&text).map_err(|error| Failure::input(format!("{what} {}: {error}", path.display())))
 }
 
 fn repo(text: Option<String>) -> Result<Option<Reference>, Failure> {

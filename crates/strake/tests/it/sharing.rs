@@ -456,7 +456,9 @@ fn machines_that_coordinate_build_each_step_once() {
     ran.sort_unstable();
     let all = ran.clone();
     ran.dedup();
-    assert_eq!(ran, all, "a step was carried out twice");
+    let told: Vec<_> =
+        built.iter().flat_map(|built| &built.events).filter(|event| event["event"] == "warning").collect();
+    assert_eq!(ran, all, "a step was carried out twice: {told:?}");
     assert_eq!(ran.len(), 9, "{ran:?}");
     for pair in built.windows(2) {
         assert_eq!(digest(&pair[0]), digest(&pair[1]));
@@ -481,4 +483,52 @@ fn without_etcd_the_build_goes_on() {
     let refused = first.command(&["--repo", &repo, "--coordinate", "http://u:secret@127.0.0.1:1"]);
     let refused = refused.finish().unwrap();
     assert_eq!(refused.code, 2, "{refused}");
+}
+
+/// Makes `<name>.key` and `<name>.pub` in the scene's directory.
+fn make_key(scene: &Scene, name: &str) {
+    let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
+    let openssl = |args: &[&str]| scene.sandbox.run("openssl").args(args).succeed().unwrap();
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", &key]);
+    openssl(&["pkey", "-in", &key, "-pubout", "-out", &public]);
+}
+
+#[test]
+fn only_what_a_trusted_key_signed_is_used() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second) = (repo(&registry), scene(STAGES), scene(STAGES));
+    let args = ["--repo", repo.as_str()];
+    make_key(&first, "ci");
+    make_key(&first, "stranger");
+    for name in ["ci.pub", "ci.key", "stranger.pub"] {
+        second.sandbox.write(name, first.sandbox.read(name).unwrap()).unwrap();
+    }
+    let with = |more: &[&'static str]| [&args[..], more].concat();
+    let all = ["RUN mkdir /out", "RUN echo final", "COPY --from=made", "RUN cat"];
+    // Not signed: a miss, and told. What is built is published in its place, signed.
+    first.build(&args);
+    let built = second.build(&with(&["--trust", "ci.pub", "--sign-key", "ci.key"]));
+    built.expect_ran(&all);
+    let told =
+        |built: &Built| built.events.iter().any(|event| event.to_string().contains("it is not signed"));
+    assert!(told(&built), "{}", built.finished);
+    // Signed by a key that is trusted.
+    let third = scene(STAGES);
+    third.sandbox.write("ci.pub", first.sandbox.read("ci.pub").unwrap()).unwrap();
+    third.build(&with(&["--trust", "ci.pub"])).expect_ran(&[]);
+    assert_eq!(third.content("both", &with(&["--trust", "ci.pub"])), "made\nfinal\n");
+    // Signed by a stranger, as far as this one knows.
+    let fourth = scene(STAGES);
+    fourth.sandbox.write("stranger.pub", first.sandbox.read("stranger.pub").unwrap()).unwrap();
+    let built = fourth.build(&with(&["--trust", "stranger.pub"]));
+    built.expect_ran(&all);
+    assert!(built.finished.stderr.contains("a key that is not trusted"), "{}", built.finished);
+    // Whoever took something unsigned before does not trust it any more than what is in the registry.
+    let fifth = scene(STAGES);
+    fifth.sandbox.write("stranger.pub", first.sandbox.read("stranger.pub").unwrap()).unwrap();
+    fifth.build(&args).expect_ran(&[]);
+    fifth.build(&["--trust", "stranger.pub"]).expect_ran(&all);
+    // A key that is none.
+    fifth.sandbox.write("none.pub", "hello").unwrap();
+    assert_eq!(fifth.command(&["--trust", "none.pub"]).finish().unwrap().code, 2);
 }

@@ -96,8 +96,11 @@ fn sharing(session: &Session, args: &BuildArgs) -> Result<Sharing, Failure> {
         CacheMounts::Repo(max_bytes) => Some(MountSharing { max_bytes }),
     };
     let coordinator = session.settings.coordinator(given.coordinate.as_ref(), repository.is_some())?;
+    let (signing_key, trusted_keys) = session.settings.keys(given)?;
     Ok(Sharing {
         repository,
+        signing_key,
+        trusted_keys,
         coordinator,
         mounts,
         caches: given.cache_repos.clone(),
