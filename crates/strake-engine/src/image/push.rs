@@ -14,7 +14,7 @@ use super::record::{self, ImageLayer, NameRecord};
 use super::resolve;
 use super::stream::LayerStream;
 use super::transfer::Transfer;
-use super::types::{PushOptions, PushStatistics, PushedImage};
+use super::types::{Existing, PushOptions, PushStatistics, PushedImage};
 use crate::event::{Event, TransferKind};
 use crate::request::Environment;
 
@@ -32,8 +32,32 @@ pub(crate) fn push(
             "{reference}: only a tag can be pushed, the digest follows from the content"
         )));
     }
-    let name = record::name_record(env.store, reference)?
-        .ok_or_else(|| ImageError::unknown(&reference.familiar()))?;
+    push_named(env, reference, reference, options)
+}
+
+pub(crate) fn push_named(
+    env: &Environment<'_>,
+    source: &Reference,
+    target: &Reference,
+    options: &PushOptions,
+) -> Result<PushedImage, ImageError> {
+    let unknown = || ImageError::unknown(&source.familiar());
+    let name = record::name_record(env.store, source)?.ok_or_else(unknown)?;
+    let known = name.manifest.clone();
+    let (pushed, name) = send(env, name, target, options)?;
+    if name.manifest != known {
+        record::put_name(env.store, source, &name)?;
+    }
+    Ok(pushed)
+}
+
+/// Sends an image, and answers what is known of its name afterwards.
+fn send(
+    env: &Environment<'_>,
+    name: NameRecord,
+    reference: &Reference,
+    options: &PushOptions,
+) -> Result<(PushedImage, NameRecord), ImageError> {
     let image =
         record::image(env.store, name.image)?.ok_or_else(|| ImageError::unknown(&reference.familiar()))?;
     let (_, config) = record::config(env.store, name.image)?;
@@ -42,11 +66,12 @@ pub(crate) fn push(
         options.annotations.iter().all(|said| manifest.annotations.get(said.0) == Some(said.1))
     });
     if let Some((descriptor, ..)) = &kept
+        && options.existing == Existing::Trust
         && is_there(env, reference, descriptor)?
     {
         let existed = image.layers.len() as u64 + 1;
         let statistics = PushStatistics { existed, ..PushStatistics::default() };
-        return Ok(PushedImage { descriptor: descriptor.clone(), statistics });
+        return Ok((PushedImage { descriptor: descriptor.clone(), statistics }, name));
     }
     let wanted: Vec<Option<&Descriptor>> = match &kept {
         Some((_, _, manifest)) => manifest.layers.iter().map(Some).collect(),
@@ -363,7 +388,7 @@ fn count(pushed: &[PushedBlob]) -> PushStatistics {
 
 type Kept = Option<(Descriptor, Vec<u8>, ImageManifest)>;
 
-/// Writes the manifest, which makes everything visible, and remembers it under the name.
+/// Writes the manifest, which makes everything visible.
 fn finish(
     env: &Environment<'_>,
     reference: &Reference,
@@ -372,7 +397,7 @@ fn finish(
     mut pushed: Vec<PushedBlob>,
     statistics: PushStatistics,
     options: &PushOptions,
-) -> Result<PushedImage, ImageError> {
+) -> Result<(PushedImage, NameRecord), ImageError> {
     let (media_type, bytes) = match kept {
         Some((descriptor, bytes, _)) => (descriptor.media_type, bytes),
         None => {
@@ -389,9 +414,8 @@ fn finish(
     let descriptor = Descriptor { media_type, ..descriptor };
     name.manifest = Some(descriptor.clone());
     name.answered = Some(descriptor.digest);
-    record::put_name(env.store, reference, &name)?;
     (env.events)(Event::Phase(format!("pushed {}", reference.familiar())));
-    Ok(PushedImage { descriptor, statistics })
+    Ok((PushedImage { descriptor, statistics }, name))
 }
 
 /// A blob of a layer that lies in the store.

@@ -6,6 +6,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use strake_frontend::stagefile::StageKind;
 
 use super::ProgressMode;
+use super::dimg_registry::{
+    DimgBpArgs, DimgPushArgs, DimgSpushArgs, StageRepositories, StagesArgs, TagNames,
+};
 
 /// `strake dimg`.
 #[derive(Debug, Args)]
@@ -38,6 +41,14 @@ pub(crate) enum DimgCommand {
     Run(DimgRunArgs),
     /// Give finished images names in the local store
     Tag(Box<DimgTagArgs>),
+    /// Send finished images to a registry
+    Push(Box<DimgPushArgs>),
+    /// Build, then push
+    Bp(Box<DimgBpArgs>),
+    /// Send one finished image to a registry, under exactly the name that is given
+    Spush(Box<DimgSpushArgs>),
+    /// Exchange stages with a registry
+    Stages(StagesArgs),
     /// Tell the names of stages
     Stage(StageArgs),
     /// Turn any text into a name that fits everywhere
@@ -118,6 +129,9 @@ pub(crate) struct DimgBuildArgs {
     /// Seconds to wait for another process that assembles a stage
     #[arg(long, value_name = "TIMEOUT", default_value_t = 86_400)]
     pub(crate) lock_timeout: u64,
+    /// Repositories of stages.
+    #[command(flatten)]
+    pub(crate) repositories: StageRepositories,
     /// Where to open a shell.
     #[command(flatten)]
     pub(crate) introspect: IntrospectArgs,
@@ -214,24 +228,9 @@ pub(crate) struct DimgTagArgs {
     /// Names or shell patterns of images [default: all], then the repository
     #[arg(value_name = "DIMG]... [REPO", required = true)]
     pub(crate) words: Vec<String>,
-    /// Tag, made a slug (repeatable) [default: latest]
-    #[arg(long = "tag", visible_alias = "tag-slug", value_name = "TAG", help_heading = "Tags")]
-    pub(crate) tags: Vec<String>,
-    /// Tag as it is (repeatable)
-    #[arg(long = "tag-plain", value_name = "TAG", help_heading = "Tags")]
-    pub(crate) plain_tags: Vec<String>,
-    /// The current branch
-    #[arg(long, help_heading = "Tags")]
-    pub(crate) tag_branch: bool,
-    /// The current commit
-    #[arg(long, help_heading = "Tags")]
-    pub(crate) tag_commit: bool,
-    /// The number of the build in the CI system
-    #[arg(long, help_heading = "Tags")]
-    pub(crate) tag_build_id: bool,
-    /// The git tag or branch that the CI system builds
-    #[arg(long, help_heading = "Tags")]
-    pub(crate) tag_ci: bool,
+    /// Which tags.
+    #[command(flatten)]
+    pub(crate) tags: TagNames,
     /// Only show what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -5,6 +5,7 @@ mod cache;
 mod choice;
 pub(crate) mod csv;
 mod dimg;
+mod dimg_registry;
 mod images;
 mod nearest;
 mod output;
@@ -23,6 +24,10 @@ pub(crate) use choice::{BuildFiles, Chosen, choose};
 pub(crate) use dimg::{
     ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgListArgs, DimgRunArgs, DimgTagArgs, IntrospectArgs,
     ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs,
+};
+pub(crate) use dimg_registry::{
+    DimgBpArgs, DimgPushArgs, DimgSpushArgs, ExchangeArgs, StagesArgs, StagesCommand, StagesPullArgs,
+    StagesPushArgs, TagNames,
 };
 pub(crate) use images::{
     ArchiveFormat, DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs,

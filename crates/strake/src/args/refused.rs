@@ -63,16 +63,11 @@ const FLAGS: [(&[&str], &str, &str); 12] = [
 ];
 
 /// Commands of `dapp dimg`.
-const DIMG_COMMANDS: [(&[&str], &str, &str); 3] = [
+const DIMG_COMMANDS: [(&[&str], &str, &str); 2] = [
     (
-        &["push", "bp", "spush"],
-        "images of stage files are not pushed yet",
-        "give an image a name and push that: strake tag $(strake stage image DIMG) NAME && strake push NAME",
-    ),
-    (
-        &["stages", "build-context"],
-        "stages are not shared between machines yet",
-        "leave it out: stages of earlier builds are found in the local store by themselves",
+        &["build-context"],
+        "stages are not written into files yet",
+        "share them through a registry: strake dimg push --with-stages REPO",
     ),
     (
         &["flush", "cleanup", "mrproper"],

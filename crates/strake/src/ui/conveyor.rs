@@ -45,6 +45,18 @@ pub(crate) enum State {
     Exists,
     /// It would be named.
     Tag,
+    /// It would be sent to a registry.
+    Push,
+    /// It is being sent.
+    Pushing,
+    /// It would be fetched from a registry.
+    Pull,
+    /// It is being fetched.
+    Pulling,
+    /// The registry has it not.
+    NotExist,
+    /// It could not be fetched.
+    NotPulled,
     /// Its output follows.
     Building,
     /// Other work goes on.
@@ -64,6 +76,12 @@ impl State {
             Self::Rebuild => "[REBUILD]",
             Self::Exists => "[EXIST]",
             Self::Tag => "[TAG]",
+            Self::Push => "[PUSH]",
+            Self::Pushing => "[PUSHING]",
+            Self::Pull => "[PULL]",
+            Self::Pulling => "[PULLING]",
+            Self::NotExist => "[NOT EXIST]",
+            Self::NotPulled => "[NOT PULLED]",
             Self::Building => "[BUILDING]",
             Self::Running => "[RUNNING]",
             Self::Done(_) => "[OK]",
@@ -73,8 +91,8 @@ impl State {
 
     fn tone(self) -> &'static str {
         match self {
-            Self::Build | Self::Tag | Self::Done(_) => GOOD,
-            Self::Failed(_) => BAD,
+            Self::Build | Self::Tag | Self::Push | Self::Pull | Self::Done(_) => GOOD,
+            Self::Failed(_) | Self::NotPulled => BAD,
             _ => SECONDARY,
         }
     }

@@ -4,20 +4,26 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use strake_engine::Cancellation;
-use strake_frontend::stagefile::plan::{Action, Mode, Plan, Start};
-use strake_frontend::stagefile::{ImageId, Rules};
+use strake_engine::lock::Hold;
+use strake_frontend::stagefile::ImageId;
+use strake_frontend::stagefile::plan::{Mode, Plan};
+use strake_oci::Reference;
 
 use super::assemble::{self, Assembly};
+use super::locks::Resources;
 use super::printer::Printer;
+use super::push::{Push, PushWhat, Stages, repository};
 use super::shown::Shown;
-use crate::args::{DimgBuildArgs, IntrospectArgs};
+use crate::args::{DimgBpArgs, DimgBuildArgs, IntrospectArgs};
 use crate::assembly::{Assembler, Shared, Shows};
 use crate::commands::{in_session, ui};
 use crate::failure::Failure;
-use crate::project::{PlanRequest, Planner, Project, Reach, select};
+use crate::project::{
+    PlanRequest, Planner, Project, Reach, Role, Shelf, Shelves, Unreachable, needed, select,
+};
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::ui::conveyor::ConveyorRows;
@@ -29,7 +35,7 @@ pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Fail
     refuse_introspect_error(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
-    if args.dry_run && !args.project.dev && has_no_store(&settings.root) {
+    if args.dry_run && !args.project.dev && args.repositories.repo.is_none() && has_no_store(&settings.root) {
         let result = dry_run(args, &settings, None, &printer);
         printer.running_time(started.elapsed())?;
         return result;
@@ -38,7 +44,30 @@ pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Fail
     in_session(settings, options, |session| {
         let result = match args.dry_run {
             true => dry_run(args, &session.settings, Some(session), &printer),
-            false => build_in(args, session, &printer),
+            false => build_in(args, session, &printer, None),
+        };
+        session.ui.finish();
+        printer.running_time(started.elapsed())?;
+        result
+    })
+}
+
+/// `strake dimg bp`: what is planned for building holds for pushing.
+pub(super) fn build_and_push(mut args: DimgBpArgs, settings: Settings) -> Result<u8, Failure> {
+    let started = Instant::now();
+    check_terminal(&args.build.introspect)?;
+    refuse_introspect_error(&args.build.introspect)?;
+    let printer = Printer::new(&args.build.rows, &settings);
+    let Some(repository) = args.build.dimgs.pop() else {
+        return Err(Failure::input("no repository is named").hint("strake dimg bp [DIMG ...] REPO"));
+    };
+    let stages = if args.with_stages { Stages::Too } else { Stages::Not };
+    let what = PushWhat { repository: &repository, stages, tags: &args.tags };
+    let options = ui(&settings, "Building", args.build.progress, args.build.rows.quiet);
+    in_session(settings, options, |session| {
+        let result = match args.build.dry_run {
+            true => dry_run(&args.build, &session.settings, Some(session), &printer),
+            false => build_in(&args.build, session, &printer, Some(&what)),
         };
         session.ui.finish();
         printer.running_time(started.elapsed())?;
@@ -75,8 +104,16 @@ fn mode(args: &DimgBuildArgs) -> Mode {
     if args.project.dev { Mode::Developer } else { Mode::Committed }
 }
 
-fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Result<u8, Failure> {
+fn build_in(
+    args: &DimgBuildArgs,
+    session: &Session,
+    printer: &Printer,
+    push: Option<&PushWhat<'_>>,
+) -> Result<u8, Failure> {
     let project = Project::open(&args.project, &session.settings, &session.cancellation)?;
+    let push = push.map(|what| Push::new(session, &project, printer, what)).transpose()?;
+    let resources = Resources::new(session, args.lock_timeout);
+    let _images = resources.images(&project, Hold::Shared)?;
     let images = select(&project.file, &args.dimgs)?;
     let mut planner = Planner::new(
         &project,
@@ -86,7 +123,8 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
             mode: mode(args),
             reach: Reach::Network,
         },
-    );
+    )
+    .with_shelves(shelves(args, session, &project)?);
     // Repositories are opened by planning; what is planned once more while stages are assembled costs little.
     for image in &images {
         planner.plan(*image)?;
@@ -96,7 +134,7 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         project: &project,
         repositories: planner.repositories(),
         platform: session.settings.platform.clone(),
-        labels: assemble::labels(&project.name, mode(args)),
+        labels: assemble::labels(&project, mode(args), &session.settings.platform)?,
         network: session.settings.network,
         tools_dir: session.settings.variable("STRAKE_TOOLS").map(PathBuf::from),
         ssh_agent: agent(args, session),
@@ -107,24 +145,58 @@ fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Resul
         session,
         project: &project,
         planner: &mut planner,
-        lock_timeout: Duration::from_secs(args.lock_timeout),
+        resources,
+        final_repository: final_repository(args, session, &project)?,
         printer,
         assembler,
         introspect: &args.introspect,
         answered: BTreeSet::new(),
     };
-    for image in images {
-        let level = match project.file.image(image).name.as_str() {
+    for image in &images {
+        let level = match project.file.image(*image).name.as_str() {
             Some(name) => {
                 printer.print(&printer.layout.heading(0, name))?;
                 1
             }
             None => 0,
         };
-        assembly.image(image, level)?;
+        let finished = assembly.image(*image, level)?;
+        assembly.publish_final(&finished)?;
     }
     assembly.say_what_was_not_seen();
+    if let Some(push) = push {
+        push.all(&mut planner, &images)?;
+    }
     Ok(0)
+}
+
+/// The repositories that stages are exchanged with while building.
+fn shelves<'s>(
+    args: &DimgBuildArgs,
+    session: &'s Session,
+    project: &Project,
+) -> Result<Shelves<'s>, Failure> {
+    let named = &args.repositories;
+    let roles = [
+        (Role::Main, named.repo.as_slice()),
+        (Role::Cache, &named.cache_repos),
+        (Role::Secondary, &named.secondary_repos),
+    ];
+    let mut shelves = Vec::new();
+    for (role, names) in roles {
+        for name in names {
+            shelves.push(Shelf { role, repository: repository(name, session, project)? });
+        }
+    }
+    Ok(Shelves::new(session, &project.name, shelves, Unreachable::GoOn))
+}
+
+fn final_repository(
+    args: &DimgBuildArgs,
+    session: &Session,
+    project: &Project,
+) -> Result<Option<Reference>, Failure> {
+    args.repositories.final_repo.as_ref().map(|name| repository(name, session, project)).transpose()
 }
 
 /// The agent that commands can ask: the session's, unless only the named keys are to be used.
@@ -146,6 +218,9 @@ fn dry_run(
     let platform = settings.platform.clone();
     let mut planner =
         Planner::new(&project, PlanRequest { session, platform, mode: mode(args), reach: Reach::Local });
+    if let Some(session) = session {
+        planner = planner.with_shelves(shelves(args, session, &project)?);
+    }
     let mut shown = BTreeSet::new();
     for image in images {
         let plan = planner.plan(image)?;
@@ -202,17 +277,5 @@ fn rows_of(
             }
         }
         text.push_str(&rows.stage(row));
-    }
-}
-
-/// The images that a stage needs, with what is said while they are built.
-pub(super) fn needed(rules: &Rules, action: &Action) -> Vec<(&'static str, ImageId)> {
-    match action {
-        Action::From(Start::Image { image, .. }) => vec![("building from dimg", *image)],
-        Action::Import(steps) => {
-            let artifacts = steps.iter().map(|step| rules.imports[step.import].artifact);
-            artifacts.map(|artifact| ("building artifact", artifact)).collect()
-        }
-        _ => Vec::new(),
     }
 }
