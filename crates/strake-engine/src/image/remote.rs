@@ -28,14 +28,14 @@ impl RemoteImage {
         self.raw.descriptor.digest
     }
 
+    /// The digest that the tag stands for: of the manifest, or of the index that it was chosen from.
+    pub fn answered(&self) -> Digest {
+        self.answered
+    }
+
     /// The name it was asked for by.
     pub fn reference(&self) -> &Reference {
         &self.reference
-    }
-
-    /// The bytes of its layers as the registry keeps them, bottom first.
-    pub fn layer_sizes(&self) -> Vec<u64> {
-        self.manifest.layers.iter().map(|layer| layer.size).collect()
     }
 }
 

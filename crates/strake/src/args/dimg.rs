@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use strake_frontend::stagefile::StageKind;
 
 use super::ProgressMode;
+use super::dimg_cleanup::{CleanupArgs, FlushArgs, MrproperArgs};
 use super::dimg_registry::{
     DimgBpArgs, DimgPushArgs, DimgSpushArgs, StageRepositories, StagesArgs, TagNames,
 };
@@ -49,6 +50,12 @@ pub(crate) enum DimgCommand {
     Spush(Box<DimgSpushArgs>),
     /// Exchange stages with a registry
     Stages(StagesArgs),
+    /// Delete all finished images of the project
+    Flush(FlushArgs),
+    /// Delete what nobody needs: here what crashed builds left, or finished images in a repository
+    Cleanup(Box<CleanupArgs>),
+    /// Delete stages and images of all projects on this machine
+    Mrproper(Box<MrproperArgs>),
     /// Tell the names of stages
     Stage(StageArgs),
     /// Turn any text into a name that fits everywhere

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DimgBuildArgs, ProjectArgs, RowArgs};
+use super::{DimgBuildArgs, FlushArgs, ProjectArgs, RowArgs, StagesCleanupArgs};
 
 /// Which tags finished images get.
 #[derive(Debug, Default, Clone, Args)]
@@ -145,6 +145,10 @@ pub(crate) enum StagesCommand {
     Push(Box<StagesPushArgs>),
     /// Get from a registry what the next build stands on
     Pull(Box<StagesPullArgs>),
+    /// Delete all stages of the project
+    Flush(FlushArgs),
+    /// Delete stages that nobody needs
+    Cleanup(StagesCleanupArgs),
 }
 
 /// `strake dimg stages push`.

@@ -5,6 +5,7 @@ mod cache;
 mod choice;
 pub(crate) mod csv;
 mod dimg;
+mod dimg_cleanup;
 mod dimg_registry;
 mod images;
 mod nearest;
@@ -24,6 +25,10 @@ pub(crate) use choice::{BuildFiles, Chosen, choose};
 pub(crate) use dimg::{
     ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgListArgs, DimgRunArgs, DimgTagArgs, IntrospectArgs,
     ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs,
+};
+pub(crate) use dimg_cleanup::{
+    CleanupArgs, CleanupPlace, CleanupRepoArgs, DeletionArgs, FlushArgs, FlushLocalArgs, FlushPlace,
+    FlushRepoArgs, MrproperArgs, StagesCleanupArgs, StagesCleanupPlace, StagesCleanupPlaceArgs,
 };
 pub(crate) use dimg_registry::{
     DimgBpArgs, DimgPushArgs, DimgSpushArgs, ExchangeArgs, StagesArgs, StagesCommand, StagesPullArgs,

@@ -63,18 +63,11 @@ const FLAGS: [(&[&str], &str, &str); 12] = [
 ];
 
 /// Commands of `dapp dimg`.
-const DIMG_COMMANDS: [(&[&str], &str, &str); 2] = [
-    (
-        &["build-context"],
-        "stages are not written into files yet",
-        "share them through a registry: strake dimg push --with-stages REPO",
-    ),
-    (
-        &["flush", "cleanup", "mrproper"],
-        "stages are ordinary images in the local store",
-        "`strake images` lists them, `strake rmi` and `strake prune` remove them",
-    ),
-];
+const DIMG_COMMANDS: [(&[&str], &str, &str); 1] = [(
+    &["build-context"],
+    "stages are not written into files yet",
+    "share them through a registry: strake dimg push --with-stages REPO",
+)];
 
 /// Commands of `docker`.
 const COMMANDS: [(&[&str], &str, &str); 4] = [

@@ -57,6 +57,8 @@ pub(crate) enum State {
     NotExist,
     /// It could not be fetched.
     NotPulled,
+    /// It would be deleted.
+    Delete,
     /// Its output follows.
     Building,
     /// Other work goes on.
@@ -82,6 +84,7 @@ impl State {
             Self::Pulling => "[PULLING]",
             Self::NotExist => "[NOT EXIST]",
             Self::NotPulled => "[NOT PULLED]",
+            Self::Delete => "[DELETE]",
             Self::Building => "[BUILDING]",
             Self::Running => "[RUNNING]",
             Self::Done(_) => "[OK]",

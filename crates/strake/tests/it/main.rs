@@ -6,6 +6,7 @@ mod builds;
 mod cache;
 mod dimg_assemble;
 mod dimg_cached;
+mod dimg_cleanup;
 mod dimg_commands;
 mod dimg_files;
 mod dimg_nodes;

@@ -10,6 +10,9 @@ use crate::failure::{Failure, Kind};
 use crate::project::Project;
 use crate::session::Session;
 
+/// How long a command waits for another one that works on a repository.
+const REPOSITORY_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Takes locks of this machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Resources<'a> {
@@ -31,6 +34,12 @@ impl<'a> Resources<'a> {
     /// One image that is sent or fetched.
     pub(super) fn transfer(&self, remote: &Reference) -> Result<Lease, Failure> {
         self.take(&format!("image.{}", Digest::of(remote.to_string().as_bytes()).hex()), Hold::Alone)
+    }
+
+    /// A repository: alone for whoever deletes in it, shared by whoever compares the store with it.
+    pub(super) fn repository(&self, repository: &Reference, hold: Hold) -> Result<Lease, Failure> {
+        let own = Self { timeout: REPOSITORY_TIMEOUT, ..*self };
+        own.take(&format!("repository {}/{}", repository.registry(), repository.repository()), hold)
     }
 
     /// Waits for a lock, and says what for.

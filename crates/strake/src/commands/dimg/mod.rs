@@ -2,6 +2,7 @@
 
 mod assemble;
 mod build;
+mod cleanup;
 mod exchange;
 mod locks;
 mod presets;
@@ -66,6 +67,9 @@ pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
             build::build_and_push(*args, settings)
         }
         DimgCommand::Stages(args) => stages(args, settings),
+        DimgCommand::Flush(args) => cleanup::flush(&args.place, settings),
+        DimgCommand::Cleanup(args) => cleanup::cleanup(&args, settings),
+        DimgCommand::Mrproper(args) => cleanup::mrproper(&args, settings),
         DimgCommand::Stage(args) => stage(args, settings),
         DimgCommand::Slug(args) => slug_of(&args),
     }
@@ -82,6 +86,8 @@ fn stages(args: StagesArgs, settings: Settings) -> Result<u8, Failure> {
             exchange_presets(&mut args.exchange, &settings)?;
             pull::pull(&args, settings)
         }
+        StagesCommand::Flush(args) => cleanup::flush_stages(&args.place, settings),
+        StagesCommand::Cleanup(args) => cleanup::cleanup_stages(&args.place, settings),
     }
 }
 

@@ -344,10 +344,12 @@ impl<'a> Push<'a> {
             }
             let target = self.target(image, tag)?;
             let _transfer = self.lock(&target)?;
+            let dimg = self.project.file.image(image).name.to_string();
             let tagging = Tagging {
                 session: self.session,
                 stage,
                 name: &target,
+                dimg: &dimg,
                 scheme: *scheme,
                 platform: &self.platform,
             };

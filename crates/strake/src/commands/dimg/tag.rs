@@ -55,6 +55,7 @@ fn tag_in(args: &DimgTagArgs, session: &Session, printer: &Printer) -> Result<u8
     let last: Vec<Reference> = last.collect::<Result<_, _>>()?;
     for (image, stage) in images.iter().zip(&last) {
         let name = project.file.image(*image).name.as_str();
+        let dimg = project.file.image(*image).name.to_string();
         let target = name.map_or_else(|| repository.clone(), |name| format!("{repository}/{name}"));
         let level = usize::from(name.is_some());
         printer.print(&name.map(|name| printer.layout.heading(0, name)).unwrap_or_default())?;
@@ -68,7 +69,8 @@ fn tag_in(args: &DimgTagArgs, session: &Session, printer: &Printer) -> Result<u8
             let name: Reference =
                 target.parse().map_err(|error| Failure::input(format!("{target}: {error}")))?;
             let started = Instant::now();
-            let tagging = Tagging { session, stage, name: &name, scheme: *scheme, platform: &platform };
+            let tagging =
+                Tagging { session, stage, name: &name, dimg: &dimg, scheme: *scheme, platform: &platform };
             let state = match tagging.exists()? {
                 true => State::Exists,
                 false if args.dry_run => State::Tag,
@@ -132,6 +134,8 @@ pub(super) struct Tagging<'a> {
     pub(super) session: &'a Session,
     pub(super) stage: &'a Reference,
     pub(super) name: &'a Reference,
+    /// What the stage file calls the image.
+    pub(super) dimg: &'a str,
     pub(super) scheme: Scheme,
     pub(super) platform: &'a Platform,
 }
@@ -142,7 +146,10 @@ impl Tagging<'_> {
         let own = [
             ("strake-dimg", "true".to_owned()),
             ("strake-tag-scheme", self.scheme.name().to_owned()),
+            ("strake-dimg-name", self.dimg.to_owned()),
             ("strake-parent-image", id.to_string()),
+            // So every tag has an image of its own, and in a registry one can go without the others.
+            ("strake-tag", self.name.selector()),
         ];
         let mut labels = below.config.labels.clone();
         labels.extend(own.map(|(name, value)| (name.to_owned(), value)));
