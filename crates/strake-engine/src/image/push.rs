@@ -22,6 +22,9 @@ use crate::request::Environment;
 /// the pauses of the registry.
 const PARALLEL: usize = 3;
 
+/// How often an image is sent again that a registry did not take for want of a blob.
+const RESENDS: usize = 3;
+
 pub(crate) fn push(
     env: &Environment<'_>,
     reference: &Reference,
@@ -44,11 +47,24 @@ pub(crate) fn push_named(
     let unknown = || ImageError::unknown(&source.familiar());
     let name = record::name_record(env.store, source)?.ok_or_else(unknown)?;
     let known = name.manifest.clone();
-    let (pushed, name) = send(env, name, target, options)?;
+    let mut tries = 0;
+    let (pushed, name) = loop {
+        match send(env, name.clone(), target, options) {
+            // Another node that sends the same blob, or a collection in the registry, can take one away between its
+            // arrival and the manifest. Whatever is missing is sent once more.
+            Err(ImageError::Registry(error)) if misses_content(&error) && tries < RESENDS => tries += 1,
+            sent => break sent?,
+        }
+    };
     if name.manifest != known {
         record::put_name(env.store, source, &name)?;
     }
     Ok(pushed)
+}
+
+/// Whether a registry did not take a manifest because of what it names.
+fn misses_content(error: &RegistryError) -> bool {
+    matches!(error.kind, ErrorKind::NotFound | ErrorKind::Refused)
 }
 
 /// Sends an image, and answers what is known of its name afterwards.

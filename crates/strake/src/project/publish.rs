@@ -96,6 +96,11 @@ impl Shelves<'_> {
                 self.is_no_answer(shelf, error)?;
                 Ok(Published::Not)
             }
+            // What is built is built: somebody else will publish it, or the next build here.
+            Err(error) if error.is_about_content() => {
+                self.tell(format!("{} is not published: {error}", target.familiar()));
+                Ok(Published::Not)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -239,3 +239,70 @@ fn caches_are_filled_secondary_repositories_read_and_finished_images_sent() {
     let refused = node4.fails(2, &["dimg", "build", "--cache-repo", &cache]);
     assert!(refused.stderr.contains("--repo"), "{refused}");
 }
+
+const GATE: &str = "dimg: ~
+from: busybox
+mount:
+- from: build_dir
+  to: /gate
+shell:
+  install: cat /gate/gate > /opened; head -c 8 /dev/urandom > /random
+  setup: cat /random > /copy
+";
+
+#[test]
+fn who_is_late_goes_on_with_what_others_have_published() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let node1 = first_node(GATE);
+    let node2 = node1.another_node();
+    let folder = format!("b/mount/{}", node1.prints(&["slug", "/gate"]).trim());
+    let build = ["dimg", "build", "--build-dir", "../b", "--repo", &repo];
+    node1.sandbox.write(&format!("{folder}/gate"), "open\n").unwrap();
+    let gate = node2.sandbox.write(&format!("{folder}/gate"), "").unwrap();
+    remove(&gate);
+    node2.sandbox.run("mkfifo").arg(&gate).succeed().unwrap();
+    let late = std::thread::scope(|scope| {
+        let late = scope.spawn(|| node2.command(&build).succeed().unwrap());
+        // This waits until the command on node 2 is at the gate.
+        let opened = std::fs::OpenOptions::new().write(true).open(&gate).unwrap();
+        let built = node1.prints(&build);
+        assert_eq!(with_state(&built, "[USING CACHE]"), ["From"], "{built}");
+        std::io::Write::write_all(&mut &opened, b"open\n").unwrap();
+        drop(opened);
+        late.join().unwrap()
+    });
+    // Its own result is as good, and is dropped all the same: so both go on with the same bytes.
+    assert!(with_state(&late.stdout, "[OK]").contains(&"Install".to_owned()), "{late}");
+    assert_eq!(with_state(&late.stdout, "[EXIST]"), [format!("publishing to {repo}")], "{late}");
+    assert_eq!(with_state(&late.stdout, "[USING CACHE]"), ["Setup"], "{late}");
+    assert_eq!(tags(&registry, "app").len(), 3);
+    let id = |node: &Project| node.prints(&["images", "--format", "json", "dimgstage-symfony-demo"]);
+    let ids: Vec<serde_json::Value> =
+        [&node1, &node2].iter().map(|node| serde_json::from_str(&id(node)).unwrap()).collect();
+    let setup = node1.prints(&["stage", "image"]).trim().rsplit(':').next().unwrap().to_owned();
+    let of = |images: &serde_json::Value| {
+        let mut found = images.as_array().unwrap().iter().filter(|image| image["tag"] == setup.as_str());
+        found.next().unwrap()["id"].clone()
+    };
+    assert_eq!(of(&ids[0]), of(&ids[1]));
+}
+
+#[test]
+fn nodes_that_build_the_same_at_once_all_end_well() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let node = first_node(NINE);
+    let nodes: Vec<Project> = (0..3).map(|_| node.another_node()).collect();
+    std::thread::scope(|scope| {
+        for node in &nodes {
+            scope.spawn(|| node.command(&["dimg", "build", "--repo", &repo]).succeed().unwrap());
+        }
+    });
+    assert_eq!(tags(&registry, "app").len(), 9, "{:?}", tags(&registry, "app"));
+    let built = node.prints(&["dimg", "build", "--repo", &repo]);
+    assert_eq!(with_state(&built, "[USING CACHE]"), ["Docker instructions"], "{built}");
+    for node in nodes.iter().chain([&node]) {
+        assert_eq!(cat(node, "/app/version.txt"), "1\n");
+    }
+}
