@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use strake_exec::{ExecError, ExitStatus};
 use strake_graph::{Span, StepId};
-use strake_store::StoreError;
+use strake_store::{ActiveSnapshot, StoreError};
 
 use crate::build_context::SourceError;
 use crate::image::{ImageError, ImageErrorKind};
@@ -84,6 +84,8 @@ pub struct StepFailure {
     pub log: PathBuf,
     /// The last of its output, at most 16 KiB.
     pub tail: Vec<u8>,
+    /// The root file system as it left it. It never becomes a layer, and is discarded when this is dropped.
+    pub left: ActiveSnapshot,
 }
 
 fn ending(exit: ExitStatus) -> String {
@@ -166,4 +168,5 @@ pub struct ProcessFailure {
     pub(crate) exit: ExitStatus,
     pub(crate) log: PathBuf,
     pub(crate) tail: Vec<u8>,
+    pub(crate) left: ActiveSnapshot,
 }

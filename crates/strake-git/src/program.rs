@@ -183,6 +183,15 @@ impl SshAccess {
         self
     }
 
+    /// Further options as in `ssh -o`, which win over the user's settings.
+    #[must_use]
+    pub fn with_options(mut self, options: impl IntoIterator<Item = String>) -> Self {
+        for option in options {
+            self.command.push(format!(" -o '{}'", option.replace('\'', r"'\''")));
+        }
+        self
+    }
+
     pub(crate) fn apply(&self, command: &mut Command) {
         command.env("GIT_SSH_COMMAND", &self.command).env("GIT_SSH_VARIANT", "ssh");
         match &self.agent_socket {

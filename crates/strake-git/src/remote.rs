@@ -64,7 +64,7 @@ impl RemoteClone {
         let url = RemoteUrl::parse(&source.url)?;
         let lock = lock(directory, git)?;
         let place = Place { url, directory, ssh, git, lock };
-        if let Some(found) = place.without_network(&source.revision) {
+        if let Some(found) = without_network(&place.url, directory, &source.revision, git) {
             return Ok(found);
         }
         let advertised = place.advertised(&source.revision)?;
@@ -78,6 +78,22 @@ impl RemoteClone {
             other => other,
         }
     }
+}
+
+/// What a clone has already, if that is all there is to know: a commit never changes, and a tag is taken for fixed.
+pub(crate) fn without_network(
+    url: &RemoteUrl,
+    directory: &Path,
+    revision: &Revision,
+    git: &GitProgram,
+) -> Option<RemoteClone> {
+    let is_fixed = matches!(revision, Revision::Commit(_) | Revision::Tag(_));
+    let repository = if is_fixed { Repository::at(directory, None, git).ok()? } else { return None };
+    // A tag of another repository that was here before must not be taken for one of this.
+    repository.origin_url().filter(|origin| origin == url.as_str())?;
+    let commit = repository.resolve(revision).ok()?;
+    repository.tree(commit).ok().filter(|tree| repository.objects.exists(&tree.0))?;
+    Some(RemoteClone { repository, commit })
 }
 
 /// What the other side says a revision is.
@@ -96,19 +112,6 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// A commit never changes, and a tag is taken for fixed.
-    fn without_network(&self, revision: &Revision) -> Option<RemoteClone> {
-        let is_fixed = matches!(revision, Revision::Commit(_) | Revision::Tag(_));
-        // A tag of another repository that was here before must not be taken for one of this.
-        if !is_fixed || !self.is_of_this_url() {
-            return None;
-        }
-        let repository = self.open().ok()?;
-        let commit = repository.resolve(revision).ok()?;
-        repository.tree(commit).ok().filter(|tree| repository.objects.exists(&tree.0))?;
-        Some(RemoteClone { repository, commit })
-    }
-
     /// Asks the other side, unless it is clear; the length of an id also tells the hash function.
     fn advertised(&self, revision: &Revision) -> Result<Advertised, GitError> {
         let wanted = match revision {

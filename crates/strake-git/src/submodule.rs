@@ -15,7 +15,7 @@ use crate::id::CommitId;
 use crate::objects::Objects;
 use crate::path::{RepositoryPath, wrong_name};
 use crate::program::SshAccess;
-use crate::remote::{RemoteClone, RemoteSource};
+use crate::remote::{RemoteClone, RemoteSource, without_network};
 use crate::repository::{Repository, parse_config};
 use crate::revision::Revision;
 use crate::tree::{Directory, NodeKind};
@@ -30,14 +30,21 @@ const LARGEST_FILE: u64 = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct SubmoduleClones {
     directory: PathBuf,
-    ssh: SshAccess,
+    /// None: nothing is fetched.
+    ssh: Option<SshAccess>,
 }
 
 impl SubmoduleClones {
     /// Clones are made in `directory`, one for each URL.
     #[must_use]
-    pub fn new(directory: impl Into<PathBuf>, ssh: SshAccess) -> Self {
-        Self { directory: directory.into(), ssh }
+    pub fn fetched(directory: impl Into<PathBuf>, ssh: SshAccess) -> Self {
+        Self { directory: directory.into(), ssh: Some(ssh) }
+    }
+
+    /// Only what earlier calls fetched to `directory` is read: nothing is asked of the network, and nothing is written.
+    #[must_use]
+    pub fn already_fetched(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), ssh: None }
     }
 }
 
@@ -114,8 +121,17 @@ impl Repository {
         }
         let url = self.url_of(module)?.join(&declaration.url)?;
         let directory = clones.directory.join(directory_name(&url));
-        let source = RemoteSource { url: url.as_str().to_owned(), revision: Revision::Commit(commit) };
-        let clone = RemoteClone::update(&source, &directory, &clones.ssh, &self.git)?;
+        let revision = Revision::Commit(commit);
+        let clone = match &clones.ssh {
+            Some(ssh) => {
+                let source = RemoteSource { url: url.as_str().to_owned(), revision };
+                RemoteClone::update(&source, &directory, ssh, &self.git)?
+            }
+            None => without_network(&url, &directory, &revision, &self.git).ok_or_else(|| {
+                let (path, url) = (quoted(path), url.redacted());
+                GitError::Submodule { path, reason: format!("{commit} of {url} was never fetched") }
+            })?,
+        };
         clone.repository.objects.directories().iter().try_for_each(|objects| self.objects.add(objects))
     }
 

@@ -1,14 +1,16 @@
 //! A request body that is fed by a thread.
 
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
 
 /// Pieces that may wait to be sent. They are large, so few do.
 const PIECES_AHEAD: usize = 3;
@@ -31,11 +33,43 @@ pub(crate) struct BodyState {
     pub(crate) starving: AtomicBool,
 }
 
-/// A body, the end to feed it with, and its state. A body of known `length` is sent with `Content-Length`.
-pub(crate) fn fed_body(length: Option<u64>) -> (FedBody, mpsc::Sender<io::Result<Bytes>>, Arc<BodyState>) {
+/// The end that a thread feeds.
+#[derive(Debug)]
+pub(crate) struct Feeder {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    /// Closed when the request has ended, which may be before its body was read.
+    request: watch::Receiver<()>,
+    runtime: Handle,
+}
+
+impl Feeder {
+    /// Hands the next piece over, waiting for a place; `false` when nobody wants any more.
+    pub(crate) fn give(&self, piece: io::Result<Bytes>) -> bool {
+        let mut request = self.request.clone();
+        self.runtime.block_on(async {
+            let mut sent = pin!(self.sender.send(piece));
+            let mut ended = pin!(request.changed());
+            poll_fn(|context| match sent.as_mut().poll(context) {
+                Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
+                // A peer that answers and reads no further would hold the connection, and us with it.
+                Poll::Pending => ended.as_mut().poll(context).map(|_| false),
+            })
+            .await
+        })
+    }
+}
+
+/// A body, the end to feed it with, its state, and what to drop when the request has ended. A body of known `length`
+/// is sent with `Content-Length`.
+pub(crate) fn fed_body(
+    length: Option<u64>,
+    runtime: Handle,
+) -> (FedBody, Feeder, Arc<BodyState>, watch::Sender<()>) {
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     let state = Arc::new(BodyState::default());
-    (FedBody { receiver, left: length, state: Arc::clone(&state) }, sender, state)
+    let (in_flight, request) = watch::channel(());
+    let body = FedBody { receiver, left: length, state: Arc::clone(&state) };
+    (body, Feeder { sender, request, runtime }, state, in_flight)
 }
 
 impl Body for FedBody {

@@ -150,6 +150,29 @@ fn is_unknown_name(text: &str) -> bool {
         && WORDS.iter().any(|words| text.ends_with(words))
 }
 
+/// Whether something else than a registry answered: a log-in page on the way says 200 to everything. Registries whose
+/// framework calls any answer HTML say another status, or the digest.
+pub(crate) fn is_web_page(document: &Document) -> bool {
+    document.status == 200
+        && document.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().contains("html"))
+        && document.header("docker-content-digest").is_none()
+}
+
+pub(crate) fn web_page(operation: &str, url: &Url) -> RegistryError {
+    let detail = format!("{} answered with a web page", place(url));
+    RegistryError::new(ErrorKind::Malformed, operation, detail)
+        .hint("this is not a registry, or something on the way (a proxy, a log-in page) answered instead")
+}
+
+/// Refuses to go on without encryption where there was some.
+pub(crate) fn keep_encrypted(operation: &str, from: &Url, to: &Url) -> Result<(), RegistryError> {
+    if from.scheme() == "https" && to.scheme() == "http" {
+        let detail = format!("{} leads to {} without encryption", place(from), place(to));
+        return Err(RegistryError::new(ErrorKind::Malformed, operation, detail));
+    }
+    Ok(())
+}
+
 /// What a status that nobody wanted means.
 pub(crate) fn refusal(operation: &str, document: &Document, moved: bool) -> Failure {
     let status = StatusCode::from_u16(document.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -192,6 +215,20 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn encryption_is_not_given_up() {
+        let check = |from: &str, to: &str| keep_encrypted("x", &from.parse().unwrap(), &to.parse().unwrap());
+        let error = check("https://r.x/v2/a", "http://other.x/up?secret=1").unwrap_err().to_string();
+        assert_eq!(error, "x: https://r.x/v2/a leads to http://other.x/up without encryption");
+        for (from, to) in [
+            ("https://r.x/", "https://o.x/"),
+            ("http://r.x/", "http://o.x/"),
+            ("http://r.x/", "https://o.x/"),
+        ] {
+            check(from, to).unwrap();
+        }
+    }
 
     #[test]
     fn nobody_is_told_from_not_now() {

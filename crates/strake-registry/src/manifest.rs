@@ -1,5 +1,6 @@
 //! Reading documents: manifests, tag lists, and whether a blob is there. From mirrors first, where there are any.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use reqwest::Method;
@@ -9,7 +10,7 @@ use strake_oci::{Descriptor, Digest, MediaType, ParsedManifest, Reference};
 use crate::auth::{Access, Scopes};
 use crate::client::RawManifest;
 use crate::credentials::longest_prefix_at;
-use crate::failure::place;
+use crate::failure::{place, web_page};
 use crate::host::authority_of;
 use crate::server_text::clean;
 use crate::transport::{Call, Core, Document, Endpoint, Target};
@@ -17,6 +18,9 @@ use crate::{ErrorKind, Notice, RegistryError};
 
 /// Pages of a tag list that are read; each has at least one tag.
 const MAX_PAGES: usize = 10_000;
+
+/// Bytes of a tag list that are read, all pages together: more than a million tags.
+const MAX_TAG_LIST: usize = 64 << 20;
 
 impl Core {
     /// The registry itself.
@@ -148,6 +152,9 @@ impl Core {
         let scopes = Scopes::one(&endpoint.repository, Access::Pull);
         let mut target = Target::Path("tags/list".to_owned());
         let mut tags = Vec::new();
+        let mut asked = BTreeSet::new();
+        let mut bytes = 0;
+        let failed = |kind, detail: String| RegistryError::new(kind, operation.as_str(), detail);
         for _ in 0..MAX_PAGES {
             let mut call = Call::new(&operation, &endpoint, &scopes, Method::GET, target, &[200, 404]);
             call.limit = ParsedManifest::MAX_SIZE;
@@ -155,10 +162,17 @@ impl Core {
             if document.status == 404 {
                 return Ok(None);
             }
-            let malformed =
-                |detail: String| RegistryError::new(ErrorKind::Malformed, operation.as_str(), detail);
+            let at = place(&document.url);
+            if !asked.insert(document.url.to_string()) {
+                return Err(failed(ErrorKind::Malformed, format!("the pages of {at} lead in circles")));
+            }
+            bytes += document.body.len();
+            if bytes > MAX_TAG_LIST {
+                let detail = format!("the list at {at} is larger than {} MiB", MAX_TAG_LIST >> 20);
+                return Err(failed(ErrorKind::TooLarge, detail));
+            }
             let page: Page = serde_json::from_slice(&document.body)
-                .map_err(|_| malformed(format!("{} answered no tag list", place(&document.url))))?;
+                .map_err(|_| failed(ErrorKind::Malformed, format!("{at} answered no tag list")))?;
             let page = page.tags.unwrap_or_default();
             let next =
                 document.header("link").and_then(next_page).and_then(|link| document.url.join(link).ok());
@@ -169,8 +183,7 @@ impl Core {
                 _ => return Ok(Some(tags)),
             };
         }
-        let detail = format!("the list has more than {MAX_PAGES} pages");
-        Err(RegistryError::new(ErrorKind::Malformed, operation, detail))
+        Err(failed(ErrorKind::TooLarge, format!("the list has more than {MAX_PAGES} pages")))
     }
 }
 
@@ -209,11 +222,7 @@ fn check_manifest(
     let at = place(&document.url);
     let stated = stated_type(&document);
     if stated.as_deref().is_some_and(|kind| kind.contains("html")) {
-        let error =
-            RegistryError::new(ErrorKind::Malformed, operation, format!("{at} answered with a web page"));
-        return Err(error.hint(
-            "this is not a registry, or something on the way (a proxy, a log-in page) answered instead",
-        ));
+        return Err(web_page(operation, &document.url));
     }
     let digest = Digest::of(&document.body);
     let said = document.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());

@@ -29,6 +29,7 @@ impl Sending {
     pub(crate) async fn run(mut self, body: FedBody, state: &BodyState) -> Result<Document, Failure> {
         let target = Target::Url(self.url.clone());
         let call = Call::new(&self.operation, &self.endpoint, &self.scopes, self.method.clone(), target, &[]);
+        self.core.keep_encrypted(&self.operation, &self.endpoint, &self.url)?;
         // A body can be sent once only: the token is made sure of before, not after a 401.
         let is_origin = self.core.is_origin(&self.endpoint, &self.url);
         let authorization = if is_origin { self.core.authorization(&call).await? } else { None };

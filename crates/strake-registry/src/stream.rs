@@ -8,10 +8,12 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use strake_oci::Digest;
 
-use crate::RegistryError;
 use crate::client::{BlobSource, Pushed, PushedBlob};
+use crate::error::Failure;
+use crate::failure::place;
 use crate::push::Push;
-use crate::upload::{Session, Setback, read_piece};
+use crate::upload::{Reached, Session, Setback, read_piece};
+use crate::{ErrorKind, RegistryError};
 
 /// Bytes of a stream that are kept to send again: what may be on the way between us, the kernels and the registry's
 /// disk when a connection breaks.
@@ -76,16 +78,15 @@ impl Push<'_> {
         let mut tape = Tape { reader, kept: VecDeque::new(), kept_bytes: 0, end: 0, is_complete: false };
         let mut session = Session { url: self.open()?, offset: 0 };
         let mut attempt = 0;
-        let mut failed_at = 0;
+        let mut reached = Reached::default();
         while let Err(setback) = self.send_stream(&mut tape, &mut session) {
             let failure = match setback {
                 Setback::Final(error) | Setback::TooLarge(error) => return Err(error),
                 Setback::Broken(failure) | Setback::Lost(failure) => failure,
             };
-            if session.offset > failed_at {
+            if reached.is_further(session.offset) {
                 attempt = 0;
             }
-            failed_at = session.offset;
             let error = failure.error.clone();
             self.pause(&mut attempt, failure)?;
             session = self.resume(&session, tape.end)?;
@@ -108,15 +109,15 @@ impl Push<'_> {
     fn send_stream(&self, tape: &mut Tape<'_>, session: &mut Session) -> Result<(), Setback> {
         let url = session.url.clone();
         let from = session.offset;
-        let document = self.feed(Method::PATCH, url, HeaderMap::new(), None, |sender| {
+        let document = self.feed(Method::PATCH, url, HeaderMap::new(), None, |feeder| {
             for piece in tape.replay(from) {
-                if sender.blocking_send(Ok(piece)).is_err() {
+                if !feeder.give(Ok(piece)) {
                     return Ok(());
                 }
             }
             while let Some(piece) = tape.next().map_err(|error| self.local("make the content", &error))? {
                 let count = piece.len() as u64;
-                if sender.blocking_send(Ok(piece)).is_err() {
+                if !feeder.give(Ok(piece)) {
                     return Ok(());
                 }
                 self.progress.advance(count);
@@ -124,8 +125,13 @@ impl Push<'_> {
             Ok(())
         })?;
         self.patched(&document, session, tape.end)?;
-        // The registry may have answered before the end of what it was sent.
-        if tape.is_complete { Ok(()) } else { self.send_stream(tape, session) }
+        if tape.is_complete {
+            return Ok(());
+        }
+        // Whatever it says, what was on its way may be lost: the session knows better.
+        let detail = format!("{} answered before all was sent", place(&document.url));
+        let error = RegistryError::new(ErrorKind::Unavailable, self.operation.as_str(), detail);
+        Err(Setback::Broken(Failure::transient(error)))
     }
 
     fn close_stream(&self, session: &Session, digest: Digest) -> Result<(), RegistryError> {

@@ -13,7 +13,9 @@ use tokio::time::timeout;
 
 use crate::auth::Scopes;
 use crate::error::{Again, Failure};
-use crate::failure::{Unanswered, chain, place, refusal, silent, unanswered};
+use crate::failure::{
+    Unanswered, chain, is_web_page, keep_encrypted, place, refusal, silent, unanswered, web_page,
+};
 use crate::host::{Host, Lane, Scheme};
 use crate::retry;
 use crate::server_text::{MAX_ERROR_BODY, ServerErrors};
@@ -175,6 +177,9 @@ impl Core {
         let accepted = call.accept.contains(&answer.response.status().as_u16());
         let limit = if accepted { call.limit } else { MAX_ERROR_BODY };
         let document = self.read(call.operation, answer, limit, accepted).await?;
+        if is_web_page(&document) {
+            return Err(web_page(call.operation, &document.url).into());
+        }
         if accepted { Ok(document) } else { Err(refusal(call.operation, &document, moved)) }
     }
 
@@ -247,10 +252,7 @@ impl Core {
                 return Ok(answer);
             };
             let from = answer.response.url().clone();
-            if from.scheme() == "https" && next.scheme() == "http" {
-                let detail = format!("{} redirects to {} without encryption", place(&from), place(&next));
-                return Err(RegistryError::new(ErrorKind::Malformed, call.operation, detail).into());
-            }
+            keep_encrypted(call.operation, &from, &next)?;
             // The permit is given back before another is waited for, or two hosts that redirect to each other
             // could wait for ever.
             let was_elsewhere = answer.moved;
@@ -304,6 +306,7 @@ impl Core {
         url: &Url,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Failure> {
+        self.keep_encrypted(call.operation, call.endpoint, url).map_err(Failure::from)?;
         let is_origin = self.is_origin(call.endpoint, url);
         let host = if is_origin { Arc::clone(&call.endpoint.host) } else { self.host_of(url) };
         let sent = self.send(call, &host, url.clone(), authorization.filter(|_| is_origin)).await;
@@ -314,11 +317,17 @@ impl Core {
 
     /// Whether an address lies at the endpoint's host, on the scheme it was found to speak.
     pub(crate) fn is_origin(&self, endpoint: &Endpoint, url: &Url) -> bool {
-        let Some(scheme) = endpoint.host.decided.get() else {
-            return false;
-        };
-        let own = Url::parse(&format!("{}://{}/", scheme.text(), endpoint.host.authority));
-        own.is_ok_and(|own| own.origin() == url.origin())
+        root_of(endpoint).is_some_and(|own| own.origin() == url.origin())
+    }
+
+    /// Refuses an address that a registry reached by HTTPS gave for plain HTTP.
+    pub(crate) fn keep_encrypted(
+        &self,
+        operation: &str,
+        endpoint: &Endpoint,
+        url: &Url,
+    ) -> Result<(), RegistryError> {
+        root_of(endpoint).map_or(Ok(()), |own| keep_encrypted(operation, &own, url))
     }
 
     fn url(&self, call: &Call<'_>, scheme: Scheme, path: &str) -> Result<Url, RegistryError> {
@@ -456,6 +465,12 @@ impl Core {
             Err(_) => Err(silent(operation, response.url(), self.config.timeouts.idle)),
         }
     }
+}
+
+/// The root of the endpoint's host, once it is known what that speaks.
+fn root_of(endpoint: &Endpoint) -> Option<Url> {
+    let scheme = endpoint.host.decided.get()?;
+    Url::parse(&format!("{}://{}/", scheme.text(), endpoint.host.authority)).ok()
 }
 
 fn redirect_target(answer: &Answer) -> Option<Url> {

@@ -9,11 +9,10 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use strake_oci::{Descriptor, Digest};
-use tokio::sync::mpsc;
 
-use crate::body::fed_body;
+use crate::body::{Feeder, fed_body};
 use crate::error::{Again, Failure};
-use crate::failure::{place, refusal};
+use crate::failure::{is_web_page, place, refusal, web_page};
 use crate::push::Push;
 use crate::runtime::or_cancelled;
 use crate::sending::Sending;
@@ -25,6 +24,25 @@ pub(crate) const PIECE: usize = 256 << 10;
 
 /// Bytes per request where a registry (or a proxy before it) refuses a blob in one piece.
 const SMALL_REQUEST: u64 = 64 << 20;
+
+/// Bytes that an upload has to gain on the best it ever had for its failures before that to be forgotten. Less, or
+/// progress that is lost and made again, could go on for ever.
+const GOOD_STRETCH: u64 = 1 << 20;
+
+/// How far an upload has ever come.
+#[derive(Default)]
+pub(crate) struct Reached(u64);
+
+impl Reached {
+    /// Notes where it stands; whether that is a good stretch further than ever.
+    pub(crate) fn is_further(&mut self, offset: u64) -> bool {
+        let is_further = offset >= self.0.saturating_add(GOOD_STRETCH);
+        if is_further {
+            self.0 = offset;
+        }
+        is_further
+    }
+}
 
 /// Where the bytes of known content come from.
 pub(crate) enum Known<'a> {
@@ -66,9 +84,9 @@ impl Push<'_> {
         mut session: Session,
     ) -> Result<(), RegistryError> {
         let mut attempt = 0;
+        let mut reached = Reached::default();
         let mut most_per_request = u64::MAX;
         loop {
-            let before = session.offset;
             let setback = match self.send_known(known, descriptor, &mut session, most_per_request) {
                 Ok(()) => return Ok(()),
                 Err(setback) => setback,
@@ -82,12 +100,11 @@ impl Push<'_> {
                     self.progress.restart();
                     continue;
                 }
-                Setback::Broken(failure) | Setback::Lost(failure) if session.offset > before => {
-                    attempt = 0;
-                    failure
-                }
                 Setback::Broken(failure) | Setback::Lost(failure) => failure,
             };
+            if reached.is_further(session.offset) {
+                attempt = 0;
+            }
             self.pause(&mut attempt, failure)?;
             // The answer may have been lost, not the blob.
             if self.exists(descriptor.digest)? {
@@ -186,6 +203,9 @@ impl Push<'_> {
         if good.contains(&document.status) {
             return Ok(());
         }
+        if is_web_page(document) {
+            return Err(Setback::Final(web_page(&self.operation, &document.url)));
+        }
         let mut failure = refusal(&self.operation, document, false);
         let errors = document.errors();
         let is_lost =
@@ -233,7 +253,7 @@ impl Push<'_> {
             }
         };
         let mut left = end - start;
-        self.feed(method, url, headers, Some(left), |sender| {
+        self.feed(method, url, headers, Some(left), |feeder| {
             while left > 0 {
                 let piece = read_piece(reader, left).map_err(|error| self.local(&name, &error))?;
                 if piece.is_empty() {
@@ -242,7 +262,7 @@ impl Push<'_> {
                 }
                 left -= piece.len() as u64;
                 let count = piece.len() as u64;
-                if sender.blocking_send(Ok(piece)).is_err() {
+                if !feeder.give(Ok(piece)) {
                     return Ok(());
                 }
                 self.progress.advance(count);
@@ -258,11 +278,11 @@ impl Push<'_> {
         url: Url,
         mut headers: HeaderMap,
         length: Option<u64>,
-        fill: impl FnOnce(&mpsc::Sender<io::Result<Bytes>>) -> Result<(), RegistryError>,
+        fill: impl FnOnce(&Feeder) -> Result<(), RegistryError>,
     ) -> Result<Document, Setback> {
         // Required for a PUT (distribution-spec v1.1 §POST then PUT), and what chunks are.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        let (body, sender, state) = fed_body(length);
+        let (body, feeder, state, in_flight) = fed_body(length, self.runtime.handle()?);
         let sending = Sending {
             core: Arc::clone(self.core),
             endpoint: self.endpoint.clone(),
@@ -280,15 +300,17 @@ impl Push<'_> {
                 outcome = Some(sending.run(body, &state).await);
                 Ok(())
             };
-            or_cancelled(cancelled, &operation, sent).await?;
+            let ended = or_cancelled(cancelled, &operation, sent).await;
+            drop(in_flight);
+            ended?;
             Ok::<_, RegistryError>(outcome)
         });
-        let filled = fill(&sender);
+        let filled = fill(&feeder);
         if filled.is_err() {
             // An unfinished body of unknown length would otherwise look like a finished one.
-            let _ = sender.blocking_send(Err(io::Error::other("the source failed")));
+            feeder.give(Err(io::Error::other("the source failed")));
         }
-        drop(sender);
+        drop(feeder);
         let answered = self.runtime.handle()?.block_on(answer);
         filled?;
         match answered {
@@ -336,6 +358,14 @@ pub(crate) fn read_piece(reader: &mut dyn Read, most: u64) -> io::Result<Bytes> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_new_ground_counts() {
+        let mut reached = Reached::default();
+        let further = [0, 1, GOOD_STRETCH, GOOD_STRETCH, 0, GOOD_STRETCH + 1, 2 * GOOD_STRETCH];
+        let found = further.map(|offset| reached.is_further(offset));
+        assert_eq!(found, [false, false, true, false, false, false, true]);
+    }
 
     #[test]
     fn ranges_of_sessions() {

@@ -10,7 +10,7 @@ use crate::{Failure, Outcome, Run};
 pub enum Base {
     /// A static busybox with its applets, users `app` (1000) and `nobody`.
     Busybox,
-    /// Debian's essential packages with `setcap`, `setfattr` and the certificates.
+    /// Debian's essential packages with `setcap`, `setfattr`, `ssh` and the certificates.
     Tools,
 }
 

@@ -2,12 +2,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::{Failure, Outcome, TestUser};
+use crate::running::code;
+use crate::{Failure, Outcome, Running, TestUser};
 
 /// A program about to be run. Its environment is empty except for `PATH` and what is set here.
 #[derive(Clone, Debug)]
@@ -108,13 +111,29 @@ impl Run {
         });
         let output = child.wait_with_output().map_err(Failure::at(format!("wait for {shown}")))?;
         drop(writer.join());
-        let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
         Ok(Finished {
             shown,
-            code,
+            code: code(output.status),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
+    }
+
+    /// Starts it and returns at once.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub fn start(self) -> Outcome<Running> {
+        let shown = self.shown();
+        // Files instead of pipes: nobody has to read for the program to go on.
+        let file = || tempfile::tempfile_in("/var/tmp").map_err(Failure::at("create a file for output"));
+        let (stdin, stdout, stderr) = (file()?, file()?, file()?);
+        stdin.write_all_at(&self.input, 0).map_err(Failure::at("write standard input"))?;
+        let share = |file: &File| file.try_clone().map_err(Failure::at("share a file for output"));
+        let mut command = self.command();
+        command.stdin(stdin).stdout(share(&stdout)?).stderr(share(&stderr)?);
+        let child = command.spawn().map_err(Failure::at(format!("start {shown}")))?;
+        Ok(Running { shown, child, stdout, stderr })
     }
 
     /// Runs it and expects success.
@@ -150,7 +169,7 @@ impl Run {
 /// A program that has ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    shown: String,
+    pub(crate) shown: String,
     /// Exit code; 128 + signal when a signal ended it; 124 when its time was over.
     pub code: i32,
     /// Standard output; bytes that are no UTF-8 are replaced.

@@ -1,13 +1,15 @@
-//! Debian's registry on a free port of the loopback interface.
+//! Debian's registry, on a free port of the loopback interface or on a machine of a cluster.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::requirement::program_on_path;
-use crate::{Failure, Outcome, Run};
+use crate::server::on_free_port;
+use crate::{Failure, Machine, Outcome, Run};
 
 /// How a registry is to behave.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +27,7 @@ pub struct RegistryOptions {
 pub struct Registry {
     process: Child,
     directory: tempfile::TempDir,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Registry {
@@ -42,21 +44,28 @@ impl Registry {
     /// # Errors
     /// As [`Registry::start`]; with TLS also when `openssl` is missing.
     pub fn start_with(options: RegistryOptions) -> Outcome<Self> {
-        let program = program_on_path("docker-registry").ok_or_else(|| Failure::new("docker-registry"))?;
-        let mut last = Failure::new("no free port");
-        // Between finding a free port and using it somebody else may take it.
-        for _ in 0..5 {
-            match Self::try_start(&program, options) {
-                Ok(registry) => return Ok(registry),
-                Err(failure) => last = failure,
-            }
-        }
-        Err(last)
+        let program = program()?;
+        on_free_port(|port| Self::try_start(&program, port, options))
     }
 
-    /// `127.0.0.1:PORT`, the registry part of a reference.
+    /// Starts a registry on a machine of a cluster, at port 5000.
+    ///
+    /// # Errors
+    /// As [`Registry::start_with`].
+    pub fn on(machine: &Machine, options: RegistryOptions) -> Outcome<Self> {
+        let program = program()?;
+        let address = SocketAddr::from((machine.address(), 5000));
+        let mut registry =
+            Self::spawn(&program, options, address, machine.directory(), &machine.words(Path::new("/")))?;
+        let Self { process, .. } = &mut registry;
+        let listening = machine.wait_until_listening(address.port(), || has_ended(process));
+        listening.map_err(|failure| registry.silent(&failure))?;
+        Ok(registry)
+    }
+
+    /// `ADDRESS:PORT`, the registry part of a reference.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.to_string()
     }
 
     /// Where the registry keeps its content, to be damaged by tests.
@@ -64,9 +73,24 @@ impl Registry {
         self.directory.path().join("content")
     }
 
+    /// Removes every blob that no manifest names, and every manifest without a tag, as its operator would.
+    ///
+    /// # Errors
+    /// When the registry's own collection fails.
+    pub fn collect_garbage(&self) -> Outcome<()> {
+        let config = self.directory.path().join("config.yml");
+        let collect = Run::new(program()?).args(["garbage-collect", "--delete-untagged"]);
+        collect.arg(config).succeed().map(drop)
+    }
+
     /// What the registry has logged: one line per request, to count them.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// The requests that came from `address`, each as its method and path, oldest first.
+    pub fn requests_from(&self, address: IpAddr) -> Vec<String> {
+        self.log().lines().filter_map(|line| request_from(line, address)).collect()
     }
 
     /// The certificate of the authority that signed this registry's, when it speaks TLS.
@@ -74,37 +98,52 @@ impl Registry {
         self.directory.path().join("cert.pem")
     }
 
-    fn try_start(program: &Path, options: RegistryOptions) -> Outcome<Self> {
-        let directory = tempfile::Builder::new().prefix("strake-registry-").tempdir_in("/var/tmp");
-        let directory = directory.map_err(Failure::at("create a directory for the registry"))?;
-        let port = free_port()?;
-        let config = directory.path().join("config.yml");
-        let text = settings(directory.path(), port, options)?;
-        std::fs::write(&config, text).map_err(Failure::at("write the registry's settings"))?;
-        let log = std::fs::File::create(directory.path().join("log"))
-            .map_err(Failure::at("create the registry's log"))?;
-        let log_too = log.try_clone().map_err(Failure::at("share the registry's log"))?;
-        // setpriv: the kernel stops the registry when the test dies without running its guards.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program).arg("serve").arg(&config);
-        command.stdin(Stdio::null()).stdout(log).stderr(log_too);
-        let process = command.spawn().map_err(Failure::at("start docker-registry"))?;
-        let mut registry = Self { process, directory, port };
+    fn try_start(program: &Path, port: u16, options: RegistryOptions) -> Outcome<Self> {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut registry = Self::spawn(program, options, address, Path::new("/var/tmp"), &[])?;
         registry.wait_until_ready()?;
         Ok(registry)
     }
 
+    /// Starts the program by way of `words`, with its files below `parent`.
+    fn spawn(
+        program: &Path,
+        options: RegistryOptions,
+        address: SocketAddr,
+        parent: &Path,
+        words: &[OsString],
+    ) -> Outcome<Self> {
+        let directory = tempfile::Builder::new().prefix("strake-registry-").tempdir_in(parent);
+        let directory = directory.map_err(Failure::at("create a directory for the registry"))?;
+        let config = directory.path().join("config.yml");
+        let text = settings(directory.path(), address, options)?;
+        std::fs::write(&config, text).map_err(Failure::at("write the registry's settings"))?;
+        let log = std::fs::File::create(directory.path().join("log"))
+            .map_err(Failure::at("create the registry's log"))?;
+        let log_too = log.try_clone().map_err(Failure::at("share the registry's log"))?;
+        // setpriv: the kernel stops the registry when the test dies without running its guards. Twice, because
+        // entering a machine leaves a process in between.
+        let guard = ["setpriv", "--pdeathsig", "KILL"];
+        let mut command = Command::new(guard[0]);
+        command.args(&guard[1..]).args(words).args(guard).arg(program).arg("serve").arg(&config);
+        command.stdin(Stdio::null()).stdout(log).stderr(log_too);
+        let process = command.spawn().map_err(Failure::at("start docker-registry"))?;
+        Ok(Self { process, directory, address })
+    }
+
     fn wait_until_ready(&mut self) -> Outcome<()> {
         let begun = Instant::now();
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
-            let gone = self.process.try_wait().is_ok_and(|status| status.is_some());
-            if gone || begun.elapsed() > Duration::from_secs(20) {
-                return Err(Failure::new(format!("docker-registry does not answer:\n{}", self.log())));
+        while TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_err() {
+            if has_ended(&mut self.process) || begun.elapsed() > Duration::from_secs(20) {
+                return Err(self.silent(&Failure::new("no answer")));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    fn silent(&self, failure: &Failure) -> Failure {
+        Failure::new(format!("docker-registry does not answer: {failure}\n{}", self.log()))
     }
 }
 
@@ -116,16 +155,29 @@ impl Drop for Registry {
     }
 }
 
-fn free_port() -> Outcome<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::at("find a free port"))?;
-    Ok(listener.local_addr().map_err(Failure::at("find a free port"))?.port())
+fn program() -> Outcome<PathBuf> {
+    program_on_path("docker-registry").ok_or_else(|| Failure::new("docker-registry"))
 }
 
-fn settings(directory: &Path, port: u16, options: RegistryOptions) -> Outcome<String> {
+fn has_ended(process: &mut Child) -> bool {
+    process.try_wait().is_ok_and(|status| status.is_some())
+}
+
+/// Method and path of a line of the access log (Apache's format) when the request came from `address`.
+fn request_from(line: &str, address: IpAddr) -> Option<String> {
+    let (from, rest) = line.split_once(' ')?;
+    if from.parse() != Ok(address) {
+        return None;
+    }
+    let request = rest.split('"').nth(1)?;
+    Some(request.rsplit_once(' ')?.0.to_owned())
+}
+
+fn settings(directory: &Path, address: SocketAddr, options: RegistryOptions) -> Outcome<String> {
     let root = directory.display();
     let mut text = format!(
         "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: false\nstorage:\n  delete:\n    enabled: {}\n  \
-         filesystem:\n    rootdirectory: {root}/content\nhttp:\n  addr: 127.0.0.1:{port}\n",
+         filesystem:\n    rootdirectory: {root}/content\nhttp:\n  addr: {address}\n",
         options.delete
     );
     if options.tls {
@@ -168,6 +220,15 @@ mod tests {
             .finish()
             .unwrap();
         assert!(finished.stderr.contains(status), "{finished}");
+    }
+
+    #[test]
+    fn requests_are_told_apart_by_who_asks() {
+        let line = r#"10.77.0.3 - - [26/Nov/2026:13:30:33 +0000] "HEAD /v2/a/manifests/1 HTTP/1.1" 404 96 "" "strake/0.1.0""#;
+        let address = |text: &str| text.parse().unwrap();
+        assert_eq!(request_from(line, address("10.77.0.3")).as_deref(), Some("HEAD /v2/a/manifests/1"));
+        assert_eq!(request_from(line, address("10.77.0.30")), None);
+        assert_eq!(request_from("time=\"x\" level=info", address("10.77.0.3")), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Sandbox {
     /// # Errors
     /// When its directories cannot be made.
     pub fn new(program: &str) -> Outcome<Self> {
-        Self::create(program, None)
+        Self::create(program, None, Path::new("/var/tmp"))
     }
 
     /// A sandbox of an ordinary user; the program is copied to where that user can reach it.
@@ -30,18 +30,25 @@ impl Sandbox {
     /// # Errors
     /// When its directories cannot be made, or the test run is not root's.
     pub fn of_user(program: &str, user: TestUser) -> Outcome<Self> {
-        Self::create(program, Some(user))
+        Self::create(program, Some(user), Path::new("/var/tmp"))
     }
 
-    fn create(program: &str, user: Option<TestUser>) -> Outcome<Self> {
+    /// A sandbox in `parent`, which somebody else removes should this process be killed.
+    pub(crate) fn within(program: &Path, parent: &Path) -> Outcome<Self> {
+        Self::create(program, None, parent)
+    }
+
+    fn create(program: impl Into<PathBuf>, user: Option<TestUser>, parent: &Path) -> Outcome<Self> {
         // /var/tmp is on a disk; overlayfs in a user namespace does not work on every tmpfs.
-        let directory = tempfile::Builder::new().prefix("strake-it-").tempdir_in("/var/tmp");
-        let directory = directory.map_err(Failure::at("create a sandbox in /var/tmp"))?;
+        let directory = tempfile::Builder::new().prefix("strake-it-").tempdir_in(parent);
+        let directory =
+            directory.map_err(Failure::at(format!("create a sandbox in {}", parent.display())))?;
         let mut sandbox = Self { directory, program: program.into(), user };
         if sandbox.user.is_some() {
             sandbox.open_to_everybody(sandbox.directory.path())?;
             let copy = sandbox.directory.path().join("strake");
-            std::fs::copy(program, &copy).map_err(Failure::at("copy the program into the sandbox"))?;
+            std::fs::copy(&sandbox.program, &copy)
+                .map_err(Failure::at("copy the program into the sandbox"))?;
             sandbox.open_to_everybody(&copy)?;
             sandbox.program = copy;
         }
@@ -61,6 +68,11 @@ impl Sandbox {
     /// `STRAKE_ROOT` of this sandbox.
     pub fn store(&self) -> PathBuf {
         self.directory.path().join("store")
+    }
+
+    /// `HOME` of this sandbox.
+    pub fn home(&self) -> PathBuf {
+        self.directory.path().join("home")
     }
 
     /// `DOCKER_CONFIG` of this sandbox, an empty directory at first.
@@ -130,7 +142,7 @@ impl Sandbox {
         let directory = self.directory.path();
         let run = Run::new(program)
             .directory(&self.work())
-            .env("HOME", directory.join("home"))
+            .env("HOME", self.home())
             .env("XDG_RUNTIME_DIR", directory.join("run"))
             .env("STRAKE_ROOT", self.store())
             .env("DOCKER_CONFIG", self.docker_config());

@@ -13,6 +13,7 @@ mod session;
 mod settings;
 mod signals;
 mod source;
+mod ssh;
 mod tidy;
 mod ui;
 

@@ -218,7 +218,8 @@ pub(crate) fn exec_failure(error: &strake_exec::ExecError) -> Failure {
     }
 }
 
-fn step_failure(source: &Source, failed: &StepFailure) -> Failure {
+/// The same for a process that failed.
+pub(crate) fn step_failure(source: &Source, failed: &StepFailure) -> Failure {
     let label = ui::clean(failed.label.as_bytes());
     let stage = ui::clean(failed.stage.as_bytes());
     let mut body = String::from("------\n");

@@ -43,8 +43,8 @@ use crate::request::{Environment, StageOutput};
 pub use error::{ImageError, ImageErrorKind};
 pub use remote::RemoteImage;
 pub use types::{
-    ArchiveFormat, CommitOptions, Dest, Existing, HistoryRow, ImageSummary, ImportOptions, Loaded,
-    LocalImage, PullPolicy, PushOptions, PushStatistics, PushedImage, Removed, ResolvedImage,
+    ArchiveFormat, CommitOptions, Dest, HistoryRow, ImageSummary, ImportOptions, Loaded, LocalImage,
+    PullPolicy, PushOptions, PushStatistics, PushedImage, Removed, ResolvedImage,
 };
 
 pub(crate) use archive::Archive;
@@ -52,9 +52,9 @@ pub(crate) use blob::store_layer;
 pub(crate) use commit::{describe_layers, known_diff_ids};
 pub(crate) use load::{FULL_NAME, REF_NAME};
 pub(crate) use names::load as load_record;
-pub(crate) use push::{Described, PushedDescribed, push_described, push_untagged};
+pub(crate) use push::{Described, PushedDescribed, SharedReader, push_described, push_untagged};
 pub(crate) use record::ImageLayer;
-pub(crate) use stream::LayerStream;
+pub(crate) use stream::{LayerStream, TarSource};
 pub(crate) use transfer::Transfer;
 
 /// Finds out what a name stands for on a platform: a local name first, unless `policy` says otherwise, then the
@@ -128,7 +128,8 @@ pub fn ensure_layers(env: &Environment<'_>, layers: &[LayerId]) -> Result<(), Im
     materialise::ensure_layers(env, layers)
 }
 
-/// Gets an image from its registry, layers included, and gives it the name it was asked for by.
+/// Gets an image from its registry, layers included, and gives it the name it was asked for by. If the layers cannot
+/// be had, the name stands for what it stood for before.
 ///
 /// # Errors
 /// As [`resolve`] and [`ensure_layers`].
@@ -137,9 +138,15 @@ pub fn pull(
     reference: &Reference,
     platform: &Platform,
 ) -> Result<ResolvedImage, ImageError> {
+    let before = record::name_record(env.store, reference)?;
     let resolved = resolve(env, reference, platform, PullPolicy::Always)?;
-    materialise(env, resolved.id)?;
-    Ok(resolved)
+    match materialise(env, resolved.id) {
+        Ok(_) => Ok(resolved),
+        Err(error) => {
+            names::give_back(env, reference, resolved.id, before.as_ref())?;
+            Err(error)
+        }
+    }
 }
 
 /// Sends the image of a local name to the registry of that name. What the registry has is not sent again; an image

@@ -54,6 +54,26 @@ pub(crate) fn load(
     Ok((record, config, bytes))
 }
 
+/// Lets a name that a failed pull gave to `image` stand for what it stood for before, or for nothing. A name that
+/// somebody else has changed meanwhile stays.
+pub(crate) fn give_back(
+    env: &Environment<'_>,
+    name: &Reference,
+    image: ImageId,
+    before: Option<&NameRecord>,
+) -> Result<(), ImageError> {
+    if record::name_record(env.store, name)?.is_none_or(|now| now.image != image) {
+        return Ok(());
+    }
+    match before {
+        Some(before) => record::put_name(env.store, name, before)?,
+        None => {
+            env.store.index().delete(NAME, &name.to_string())?;
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn tag(env: &Environment<'_>, source: &str, target: &Reference) -> Result<(), ImageError> {
     if target.digest().is_some() {
         return Err(ImageError::Usage(format!("{target}: a name given to an image has a tag, not a digest")));

@@ -14,7 +14,7 @@ use super::record::{self, ImageLayer, NameRecord};
 use super::resolve;
 use super::stream::LayerStream;
 use super::transfer::Transfer;
-use super::types::{Existing, PushOptions, PushStatistics, PushedImage};
+use super::types::{PushOptions, PushStatistics, PushedImage};
 use crate::event::{Event, TransferKind};
 use crate::request::Environment;
 
@@ -81,9 +81,8 @@ fn send(
     let kept = resolve::kept_manifest(env, name.manifest.as_ref(), name.image)?.filter(|(_, _, manifest)| {
         options.annotations.iter().all(|said| manifest.annotations.get(said.0) == Some(said.1))
     });
-    if let Some((descriptor, ..)) = &kept
-        && options.existing == Existing::Trust
-        && is_there(env, reference, descriptor)?
+    if let Some((descriptor, _, manifest)) = &kept
+        && is_there(env, reference, descriptor, manifest)?
     {
         let existed = image.layers.len() as u64 + 1;
         let statistics = PushStatistics { existed, ..PushStatistics::default() };
@@ -177,9 +176,23 @@ fn push_as(
     Ok(PushedDescribed { manifest: Descriptor { media_type, ..descriptor }, layers })
 }
 
-/// Whether the tag already stands for this manifest: then everything it names is there too.
-fn is_there(env: &Environment<'_>, reference: &Reference, manifest: &Descriptor) -> Result<bool, ImageError> {
-    Ok(env.registry.head(reference)?.is_some_and(|found| found.digest == manifest.digest))
+/// Whether the tag already stands for this manifest and has all that it names. A registry should never lose a blob
+/// behind a manifest, but then a push is what repairs it: each blob costs a question.
+fn is_there(
+    env: &Environment<'_>,
+    reference: &Reference,
+    descriptor: &Descriptor,
+    manifest: &ImageManifest,
+) -> Result<bool, ImageError> {
+    if env.registry.head(reference)?.is_none_or(|found| found.digest != descriptor.digest) {
+        return Ok(false);
+    }
+    for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+        if !env.registry.has_blob(reference, blob.digest)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 enum Job<'a> {
@@ -298,7 +311,7 @@ fn push_stream(
 }
 
 /// Reading and finishing need the same stream, one after the other.
-struct SharedReader<'a>(&'a Mutex<LayerStream>);
+pub(crate) struct SharedReader<'a>(pub(crate) &'a Mutex<LayerStream>);
 
 impl std::io::Read for SharedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {

@@ -66,7 +66,7 @@ pub(crate) struct LayerStream {
     position: usize,
     maker: Option<JoinHandle<io::Result<Outcome>>>,
     outcome: Option<Outcome>,
-    expect: DiffId,
+    expect: Option<DiffId>,
 }
 
 impl LayerStream {
@@ -77,6 +77,10 @@ impl LayerStream {
 
     /// The compressed tar of a directory.
     pub(crate) fn compressed(source: TarSource, expect: DiffId, compression: Compression) -> Self {
+        Self::new(source, Some(expect), compression)
+    }
+
+    fn new(source: TarSource, expect: Option<DiffId>, compression: Compression) -> Self {
         let (sender, pieces) = sync_channel(QUEUE);
         let maker = std::thread::spawn(move || {
             let out = PieceWriter { sender, piece: Vec::new() };
@@ -84,6 +88,11 @@ impl LayerStream {
             made.map(|(_, outcome)| outcome)
         });
         Self { pieces, current: Vec::new(), position: 0, maker: Some(maker), outcome: None, expect }
+    }
+
+    /// The compressed tar of a directory of which nothing is recorded.
+    pub(crate) fn of_unknown(source: TarSource, compression: Compression) -> Self {
+        Self::new(source, None, compression)
     }
 
     /// What it was; only after it was read to its end.
@@ -95,8 +104,8 @@ impl LayerStream {
         let Some(maker) = self.maker.take() else { return Ok(()) };
         let outcome =
             maker.join().map_err(|_| io::Error::other("the thread that writes the tar failed"))??;
-        if outcome.diff_id != self.expect {
-            return Err(changed(self.expect, outcome.diff_id));
+        if let Some(expect) = self.expect.filter(|expect| *expect != outcome.diff_id) {
+            return Err(changed(expect, outcome.diff_id));
         }
         self.outcome = Some(outcome);
         Ok(())

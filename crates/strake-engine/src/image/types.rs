@@ -36,23 +36,12 @@ pub struct PushOptions {
     pub compression: Compression,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
-    /// What it means that the registry has the manifest already.
-    pub existing: Existing,
 }
 
 impl Default for PushOptions {
     fn default() -> Self {
-        Self { compression: Compression::Gzip, annotations: BTreeMap::new(), existing: Existing::Trust }
+        Self { compression: Compression::Gzip, annotations: BTreeMap::new() }
     }
-}
-
-/// What it means that a registry has a manifest already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// That it has everything the manifest names.
-    Trust,
-    /// Nothing: each blob is asked for, and what is missing is sent.
-    Check,
 }
 
 /// An image that is in its registry now.

@@ -17,6 +17,7 @@
 
 mod caches;
 mod document;
+mod mounts;
 mod publish;
 mod selection;
 
@@ -36,6 +37,8 @@ use crate::request::{BuildRequest, Environment};
 use crate::signature::Signature;
 pub(crate) use caches::Tip;
 pub use caches::{CacheContent, CachePlace, CacheTarget, OnError};
+pub use mounts::MountSharing;
+pub(crate) use mounts::UsedMount;
 pub(crate) use selection::shared_key;
 
 use document::{CacheDocument, SharedStep, Unusable};
@@ -52,6 +55,8 @@ pub struct Sharing {
     pub caches: Vec<Reference>,
     /// Asked after it, never written to; what is used from here is published in `repository`.
     pub secondary: Vec<Reference>,
+    /// Whether the cache mounts of steps are kept in `repository` too.
+    pub mounts: Option<MountSharing>,
     /// Caches that are read before anything is built.
     pub from: Vec<CachePlace>,
     /// Caches that are written when all is built.
@@ -69,6 +74,7 @@ impl Default for Sharing {
             repository: None,
             caches: Vec::new(),
             secondary: Vec::new(),
+            mounts: None,
             from: Vec::new(),
             to: Vec::new(),
             inline: false,
@@ -108,6 +114,8 @@ struct State {
     shared: BTreeSet<Signature>,
     /// What is being published.
     publishing: BTreeSet<Signature>,
+    /// The cache mounts that steps used, by the names of their directories.
+    mounts: BTreeMap<Digest, UsedMount>,
     /// What copies select, as a cache has said.
     selections: BTreeMap<Digest, Digest>,
     repositories: BTreeMap<String, Repository>,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use strake_graph::Encoder;
 use strake_oci::{Descriptor, DiffId, Digest, ImageManifest, MediaType, ParsedManifest, Reference};
-use strake_registry::BlobSource;
+use strake_registry::{BlobSource, Client, RegistryError};
 
 use super::{Remote, name};
 use crate::error::StepError;
@@ -81,11 +81,9 @@ impl Remote<'_> {
         repository: &Reference,
         key: &Digest,
         digest: &Digest,
-    ) -> Result<(), strake_registry::RegistryError> {
+    ) -> Result<(), RegistryError> {
         let registry = self.environment.registry;
-        let empty = Descriptor::of("application/vnd.oci.empty.v1+json", EMPTY);
-        let source = BlobSource::Bytes { bytes: EMPTY.to_vec(), descriptor: empty.clone() };
-        registry.push_blob(repository, source, &[], &())?;
+        let empty = push_empty(registry, repository)?;
         let manifest = ImageManifest {
             artifact_type: Some(ARTIFACT.to_owned()),
             annotations: BTreeMap::from([(ANNOTATION.to_owned(), digest.to_string())]),
@@ -96,6 +94,14 @@ impl Remote<'_> {
         tracing::debug!("published selection {} in {}", key.short(), name(repository));
         Ok(())
     }
+}
+
+/// Makes sure that a repository has the configuration of what needs none.
+pub(super) fn push_empty(registry: &Client, repository: &Reference) -> Result<Descriptor, RegistryError> {
+    let empty = Descriptor::of("application/vnd.oci.empty.v1+json", EMPTY);
+    let source = BlobSource::Bytes { bytes: EMPTY.to_vec(), descriptor: empty.clone() };
+    registry.push_blob(repository, source, &[], &())?;
+    Ok(empty)
 }
 
 fn selection_tag(repository: &Reference, key: &Digest) -> Reference {

@@ -49,13 +49,16 @@ pub fn build(request: &BuildRequest, environment: &Environment<'_>) -> Result<Bu
     const TRIES: usize = 5;
     let executed = Executed::default();
     let remote = Remote::new(request, environment);
+    let mut result = build_once(request, environment, &executed, &remote);
     for _ in 1..TRIES {
-        match build_once(request, environment, &executed, &remote) {
-            Err(error) if error.is_pruned() => {}
-            other => return other,
+        if !result.as_ref().is_err_and(BuildError::is_pruned) {
+            break;
         }
+        result = build_once(request, environment, &executed, &remote);
     }
-    build_once(request, environment, &executed, &remote)
+    // A step that failed may have fetched a lot before.
+    remote.save_mounts();
+    result
 }
 
 fn build_once(
@@ -281,6 +284,7 @@ impl<'scope, 'env> Loop<'scope, 'env> {
                 exit: failure.exit,
                 log: failure.log,
                 tail: failure.tail,
+                left: failure.left,
             })),
             other => BuildError::Step { step: id, label, span, source: Box::new(other) },
         };

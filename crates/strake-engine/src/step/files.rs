@@ -27,7 +27,7 @@ use crate::clock::now_ns;
 use crate::error::StepError;
 use crate::event::Event;
 use crate::image;
-use crate::remote::shared_key;
+use crate::remote::{UsedMount, shared_key};
 use crate::request::{BuildRequest, Cancellation, Environment};
 use crate::signature::Signature;
 
@@ -488,18 +488,25 @@ impl Build<'_> {
     /// Makes the directory of a cache mount when it is not there; two processes may do so at once.
     pub(super) fn make_cache_directory(
         &self,
-        directory: &Path,
+        name: &Digest,
+        mount: &UsedMount,
         owner: (u32, u32, u32),
         seed: Option<(StepId, &str)>,
         inputs: &Inputs,
     ) -> Result<(), StepError> {
+        let directory = self.environment.store.cache_mount_dir(name);
         if directory.is_dir() {
             return Ok(());
         }
         let temporary = self.environment.store.temp_dir()?;
-        let new = temporary.path().join("cache");
+        let mut new = temporary.path().join("restored");
         std::fs::create_dir(&new).map_err(file_error("create", &new))?;
-        if let Some((from, source)) = seed {
+        let is_restored = self.remote.restore_mount(mount, name, &new)?;
+        if !is_restored {
+            new = temporary.path().join("cache");
+            std::fs::create_dir(&new).map_err(file_error("create", &new))?;
+        }
+        if let Some((from, source)) = seed.filter(|_| !is_restored) {
             let sources = vec![CopySource::Path { from, pattern: literal(source) }];
             let planned = self.plan(&sources, inputs)?;
             self.copy_plainly(from, sources, &planned, &new)?;
@@ -508,8 +515,8 @@ impl Build<'_> {
         std::os::unix::fs::chown(&new, Some(uid), Some(gid)).map_err(file_error("chown", &new))?;
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(&new, permissions).map_err(file_error("chmod", &new))?;
-        match std::fs::rename(&new, directory) {
-            Err(error) if !directory.is_dir() => Err(file_error("create", directory)(error)),
+        match std::fs::rename(&new, &directory) {
+            Err(error) if !directory.is_dir() => Err(file_error("create", &directory)(error)),
             // Somebody else was first: theirs is as good, and may be in use already.
             _ => Ok(()),
         }

@@ -9,6 +9,8 @@ pub(crate) mod make_dir;
 mod run;
 pub mod trust;
 
+pub(crate) use run::cache_lock;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -13,6 +13,7 @@ use super::{Build, Inputs, file_error};
 use crate::error::{ProcessFailure, StepError};
 use crate::event::{Event, Stream};
 use crate::lock::{Attempt, Hold, Lease};
+use crate::remote::UsedMount;
 use crate::signature::Signature;
 use crate::step::trust;
 
@@ -46,7 +47,7 @@ impl Build<'_> {
         let store = self.environment.store;
         let mut mounts = Mounts { leases: caches, ..Mounts::default() };
         for mount in &op.mounts {
-            self.add_mount(id, mount, inputs, &mut mounts)?;
+            self.add_mount((id, op, signature), mount, inputs, &mut mounts)?;
         }
         let active = store.snapshots().prepare(base)?;
         let trust = match &self.request.ca_certificates {
@@ -86,11 +87,18 @@ impl Build<'_> {
             read_only: false,
         };
         let log = store.log_dir().join(format!("{signature}.log"));
-        self.run_logged(id, op, &container, &log)?;
-        Ok(active)
+        self.run_logged(id, op, &container, &log, active)
     }
 
-    fn run_logged(&self, id: StepId, op: &RunOp, container: &Container, log: &Path) -> Result<(), StepError> {
+    /// Runs a container on `active`, and answers that, or hands it over with the failure of the process.
+    fn run_logged(
+        &self,
+        id: StepId,
+        op: &RunOp,
+        container: &Container,
+        log: &Path,
+        active: ActiveSnapshot,
+    ) -> Result<ActiveSnapshot, StepError> {
         let on_log = |source| StepError::File { what: "write log", path: log.to_owned(), source };
         let mut file = Log::create(log).map_err(on_log)?;
         let mut tail = Vec::new();
@@ -119,13 +127,14 @@ impl Build<'_> {
         };
         file.finish().map_err(on_log)?;
         if exit.success() {
-            return Ok(());
+            return Ok(active);
         }
         if self.environment.cancellation.is_requested() {
             return Err(StepError::Cancelled);
         }
         let command = op.args.join(" ");
-        Err(StepError::Process(Box::new(ProcessFailure { command, exit, log: log.to_owned(), tail })))
+        let log = log.to_owned();
+        Err(StepError::Process(Box::new(ProcessFailure { command, exit, log, tail, left: active })))
     }
 
     fn network(&self, wanted: Network) -> strake_exec::Network {
@@ -148,7 +157,7 @@ impl Build<'_> {
 
     fn add_mount(
         &self,
-        id: StepId,
+        (id, op, signature): (StepId, &RunOp, Signature),
         mount: &Mount,
         inputs: &Inputs,
         mounts: &mut Mounts,
@@ -165,7 +174,9 @@ impl Build<'_> {
                 let seed = from.as_ref().map(|(from, source)| (*from, source.as_str()));
                 let name = self.cache_mount(id, cache, *sharing, mounts)?;
                 let source = self.environment.store.cache_mount_dir(&name);
-                self.make_cache_directory(&source, owner, seed, inputs)?;
+                let used = UsedMount::new(cache, &self.request.graph.step(id).platform, signature, op);
+                self.make_cache_directory(&name, &used, owner, seed, inputs)?;
+                self.remote.use_mount(name, used);
                 strake_exec::MountKind::Bind { source }
             }
             MountKind::Tmpfs { size } => strake_exec::MountKind::Tmpfs { size: *size, mode: 0o1777 },
@@ -289,7 +300,7 @@ fn cache_name(id: &str, number: u32) -> Digest {
 }
 
 /// The lock that guards a cache directory; [`strake_store::Store::cache_mount_dir`] says so too.
-fn cache_lock(name: &Digest) -> String {
+pub(crate) fn cache_lock(name: &Digest) -> String {
     format!("cache-{}", name.hex())
 }
 

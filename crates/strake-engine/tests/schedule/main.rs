@@ -19,10 +19,10 @@ use strake_exec::{Cancel, Container, ExecError, Executor, ExitStatus, Io, Rootfs
 use strake_graph::{Graph, Mount, MountKind, Network, Op, RunOp, Span, Stage, Step, StepId};
 use strake_oci::{ContainerConfig, Platform};
 use strake_registry::{Client, RegistryConfig};
-use strake_store::{SnapshotterChoice, Store, StoreOptions};
+use strake_store::{SnapshotMount, SnapshotterChoice, Store, StoreOptions};
 
 /// Writes `args[1]`, or what the variable `CONTENT` says, into the file `args[0]` of the layer, and gives the root
-/// directory the mode that `ROOT_MODE` says, unless that step is to fail.
+/// directory the mode that `ROOT_MODE` says. A step that is to fail fails after that.
 #[derive(Debug, Default)]
 struct Notes {
     failing: BTreeSet<String>,
@@ -46,18 +46,16 @@ impl Executor for Notes {
         });
         self.lowers.lock().unwrap().extend(lowers);
         let fails = self.failing.contains(&name);
-        if !fails {
-            let (Rootfs::Overlay { upper, .. } | Rootfs::Directory(upper)) = &container.rootfs;
-            let variable = |wanted: &str| {
-                let found = container.process.env.iter().find(|(name, _)| name == wanted);
-                found.map(|(_, value)| value.to_str().unwrap())
-            };
-            let content = variable("CONTENT").unwrap_or(&container.process.args[1]);
-            std::fs::write(upper.join(&name), content).unwrap();
-            if let Some(mode) = variable("ROOT_MODE") {
-                let mode = u32::from_str_radix(mode, 8).unwrap();
-                std::fs::set_permissions(upper, std::fs::Permissions::from_mode(mode)).unwrap();
-            }
+        let (Rootfs::Overlay { upper, .. } | Rootfs::Directory(upper)) = &container.rootfs;
+        let variable = |wanted: &str| {
+            let found = container.process.env.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.to_str().unwrap())
+        };
+        let content = variable("CONTENT").unwrap_or(&container.process.args[1]);
+        std::fs::write(upper.join(&name), content).unwrap();
+        if let Some(mode) = variable("ROOT_MODE") {
+            let mode = u32::from_str_radix(mode, 8).unwrap();
+            std::fs::set_permissions(upper, std::fs::Permissions::from_mode(mode)).unwrap();
         }
         self.running.fetch_sub(1, Ordering::SeqCst);
         Ok(ExitStatus::Exited(i32::from(fails)))
@@ -325,6 +323,27 @@ fn different_results_are_told_apart_whatever_makes_the_snapshots() {
             let found = std::fs::metadata(&layer).unwrap().permissions().mode() & 0o7777;
             assert_eq!((std::fs::read_to_string(layer.join("s0")).unwrap().as_str(), found), (content, mode));
         }
+    }
+}
+
+#[test]
+fn what_a_failed_process_left_is_handed_over_and_gone_with_the_error() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for (name, snapshotter) in [("overlay", SnapshotterChoice::Overlay), ("copy", SnapshotterChoice::Copy)] {
+        let store = Store::open(&directory.path().join(name), &StoreOptions { snapshotter }).unwrap();
+        let entries = |folder: &str| std::fs::read_dir(store.root().join(folder)).unwrap().count();
+        let plan: Plan = vec![(None, BTreeSet::new()), (Some(0), BTreeSet::new())];
+        let failing = Notes { failing: BTreeSet::from(["s1".to_owned()]), ..Notes::default() };
+        let error = run(&store, graph_of(&plan, &BTreeMap::new()), 1, &failing).0.unwrap_err();
+        let BuildError::Failed(failure) = error else { panic!("{error}") };
+        let (SnapshotMount::Overlay { upper, .. } | SnapshotMount::Directory(upper)) = failure.left.mount();
+        assert_eq!(std::fs::read_to_string(upper.join("s1")).unwrap(), "1");
+        assert_eq!((entries("active"), entries("layers")), (1, 1), "the layer is that of the step below");
+        drop(failure);
+        assert_eq!((entries("active"), entries("layers")), (0, 1));
     }
 }
 

@@ -5,7 +5,7 @@
 //! stage stands on the image below it as any build stands on its base.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use strake_graph::{
     Graph, History, ImageOp, Mount, MountKind, Network, Op, PlaceOp, PlaceSource, Placement, RunOp, Span,
@@ -13,8 +13,8 @@ use strake_graph::{
 };
 use strake_oci::{ContainerConfig, Digest, Platform, Reference};
 
-use super::config::{Command, DockerOptions, Image, ImageId, Instructions, MountSource, StageFile};
-use super::plan::{Action, Conveyor, Start};
+use super::config::{Command, DockerOptions, Image, ImageId, Instructions, MountSource, Rules, StageFile};
+use super::plan::{self, Action, Conveyor, Start};
 use super::shell::script;
 use crate::dockerfile::ImageFact;
 
@@ -66,6 +66,8 @@ pub struct StageInput<'a> {
     pub changed: &'a BTreeSet<String>,
     /// What is mounted.
     pub mounts: &'a AssemblyMounts,
+    /// A file of the machine, where the stage tells which of its [`commands`] it carries out: its place among them.
+    pub at: &'a Path,
     /// Labels that every stage has.
     pub labels: &'a BTreeMap<String, String>,
     /// What to build for.
@@ -125,6 +127,15 @@ pub fn wanted_files(conveyor: &Conveyor, stage: usize) -> Vec<WantedFiles> {
             })
             .collect(),
         Action::From(_) | Action::Instruct(..) | Action::Import(_) | Action::Configure => Vec::new(),
+    }
+}
+
+/// The shell commands that a stage carries out.
+pub fn commands<'a>(rules: &'a Rules, stage: &plan::Stage) -> &'a [Command] {
+    let Action::Instruct(user_stage, range) = &stage.action else { return &[] };
+    match rules.assembly.instructions.get(user_stage) {
+        Some(Instructions::Shell(commands)) => &commands[range.clone()],
+        Some(Instructions::Ansible(_)) | None => &[],
     }
 }
 
@@ -230,7 +241,7 @@ impl Lowering<'_, '_> {
             },
             Action::Import(steps) => steps.iter().map(|step| rules.imports[step.import].span).collect(),
             Action::Archive(_) | Action::Patch(_) => {
-                let mapping = |mapping: &super::plan::Mapping| rules.git[mapping.index].span;
+                let mapping = |mapping: &plan::Mapping| rules.git[mapping.index].span;
                 self.input.conveyor.mappings.iter().map(mapping).collect()
             }
             Action::From(_) | Action::Configure => Vec::new(),
@@ -245,14 +256,12 @@ impl Lowering<'_, '_> {
         let (emptied, placements) = match &stage.action {
             Action::From(_) => (rules.mounts.iter().map(|mount| mount.to.clone()).collect(), Vec::new()),
             Action::Instruct(user_stage, range) => {
-                let commands = match rules.assembly.instructions.get(user_stage) {
-                    None => &[],
-                    Some(Instructions::Shell(commands)) => &commands[range.clone()],
-                    Some(Instructions::Ansible(tasks)) => match tasks.get(range.start) {
-                        Some(task) => return Err(LowerError::Ansible { span: task.span }),
-                        None => &[],
-                    },
-                };
+                if let Some(Instructions::Ansible(tasks)) = rules.assembly.instructions.get(user_stage)
+                    && let Some(task) = tasks.get(range.start)
+                {
+                    return Err(LowerError::Ansible { span: task.span });
+                }
+                let commands = commands(rules, stage);
                 return if commands.is_empty() { Ok(None) } else { self.run(base, commands).map(Some) };
             }
             Action::Import(steps) => {
@@ -307,15 +316,17 @@ impl Lowering<'_, '_> {
             env.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
         }
         let mounts = self.input.mounts;
-        let host = |target: &str, source: &PathBuf, read_only: bool| Mount {
+        let host = |target: &str, source: &Path, read_only: bool| Mount {
             target: target.to_owned(),
-            kind: MountKind::Host { source: source.clone(), read_only },
+            kind: MountKind::Host { source: source.to_owned(), read_only },
         };
         let tools = format!("{OWN}/tools");
         let program = format!("{OWN}/stage.sh");
-        let content = script(commands, &tools).into_bytes();
+        let at = format!("{OWN}/at");
+        let content = script(commands, &tools, &at).into_bytes();
         let mut all = vec![
             host(&tools, &mounts.tools, true),
+            host(&at, self.input.at, false),
             Mount { target: program.clone(), kind: MountKind::File { content, mode: 0o555 } },
         ];
         for (source, to) in mounts_of(self.input.file.image(self.input.image), below)? {

@@ -5,12 +5,14 @@ use super::config::Command;
 /// One script that carries the commands out in one shell, so that a working directory and variables carry over.
 ///
 /// Each command is evaluated by itself: a comment at its end hides nothing, and the first that fails ends the stage
-/// with its status, also where `-e` alone would go on (the last of an `&&` list that failed before).
-pub(super) fn script(commands: &[Command], tools: &str) -> String {
+/// with its status, also where `-e` alone would go on (the last of an `&&` list that failed before). Which command is
+/// carried out is written into the file `at` in front of each, as its place in `commands`: a command that ends the
+/// shell, or is killed together with it, has no other way to tell.
+pub(super) fn script(commands: &[Command], tools: &str, at: &str) -> String {
     // An image without any shell has no programs either: then, and only then, ours are found, behind its own.
     let mut script = format!("[ -x /bin/sh ] || export PATH=\"$PATH:{tools}\"\nunset BASH_ENV\n");
-    for command in commands {
-        script.push_str("eval ");
+    for (place, command) in commands.iter().enumerate() {
+        script.push_str(&format!("builtin echo {place} >| {at} || :\neval "));
         quote(&command.text, &mut script);
         script.push_str("\n__strake=$?; [ \"$__strake\" = 0 ] || exit \"$__strake\"\n");
     }
@@ -26,19 +28,43 @@ fn quote(text: &str, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command as Process;
+    use std::process::{Command as Process, Output};
 
     use strake_graph::Span;
 
     use super::*;
 
+    fn command(text: &str) -> Command {
+        Command { text: text.to_owned(), span: Span::default() }
+    }
+
+    fn carry_out(script: &str) -> Output {
+        Process::new("bash").args(["--norc", "-ec", script]).output().unwrap()
+    }
+
     /// Runs commands with the bash of this machine and answers output and status.
     fn run(commands: &[&str]) -> (String, i32) {
-        let command = |text: &&str| Command { text: (*text).to_owned(), span: Span::default() };
-        let commands: Vec<_> = commands.iter().map(command).collect();
-        let script = script(&commands, "/nowhere");
-        let output = Process::new("bash").args(["--norc", "-ec", &script]).output().unwrap();
+        let commands: Vec<_> = commands.iter().copied().map(command).collect();
+        let output = carry_out(&script(&commands, "/nowhere", "/dev/null"));
         (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap())
+    }
+
+    #[test]
+    fn the_command_that_is_carried_out_is_told() {
+        for (second, expect) in [
+            ("false", 1),
+            ("exit 3", 1),
+            ("kill -9 $$", 1),
+            ("exec false", 1),
+            ("cd /; set -C", 2),
+            ("echo() { :; }", 2),
+        ] {
+            let commands = ["true", second, "false"].map(command);
+            let output = carry_out(&script(&commands, "/nowhere", "/dev/stderr"));
+            let told = String::from_utf8(output.stderr).unwrap();
+            let told: Vec<_> = told.lines().collect();
+            assert_eq!(told, ["0", "1", "2"][..=expect], "{second}");
+        }
     }
 
     #[test]

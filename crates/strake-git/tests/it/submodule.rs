@@ -35,7 +35,7 @@ fn nested(fixture: &Fixture) -> (Repo<'_>, CommitId, CommitId) {
 }
 
 fn with_submodules(fixture: &Fixture, name: &str) -> Repository {
-    fixture.open(name).with_submodules(SubmoduleClones::new(fixture.path("clones"), Fixture::ssh()))
+    fixture.open(name).with_submodules(SubmoduleClones::fetched(fixture.path("clones"), Fixture::ssh()))
 }
 
 fn paths(repository: &Repository, commit: CommitId, path: &str) -> Vec<String> {
@@ -76,6 +76,21 @@ fn submodules_are_read_at_the_commits_bound_in_the_tree() {
         fs::rename(fixture.path(name), fixture.path(&format!("{name}-moved"))).unwrap();
     }
     check_all(&with_submodules(&fixture, "bare-bones"), one, two);
+}
+
+#[test]
+fn what_was_never_fetched_is_told_and_not_fetched() {
+    let fixture = Fixture::new();
+    let (outer, one, two) = nested(&fixture);
+    fixture.repo("").git(&["clone", "-q", outer.path.to_str().unwrap(), "bare-bones"]);
+    let clones = SubmoduleClones::already_fetched(fixture.path("clones"));
+    let offline = || fixture.open("bare-bones").with_submodules(clones.clone());
+    let error = offline().files(one, &root(), Selection::everything()).unwrap_err();
+    assert!(matches!(error, GitError::Submodule { .. }), "{error}");
+    assert!(error.to_string().ends_with("/inner was never fetched"), "{error}");
+    assert!(!fixture.path("clones").exists());
+    check_all(&with_submodules(&fixture, "bare-bones"), one, two);
+    check_all(&offline(), one, two);
 }
 
 #[test]

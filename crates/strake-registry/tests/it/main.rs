@@ -8,6 +8,7 @@
 
 mod auth;
 mod fake;
+mod hostile;
 mod network;
 mod pull;
 mod push;

@@ -119,6 +119,17 @@ impl ActiveSnapshot {
         &self.upper
     }
 
+    /// Readies the snapshot to be mounted once more, with what was written so far; nothing may have it mounted any more.
+    ///
+    /// # Errors
+    /// When the directories cannot be made.
+    pub fn renew(&self) -> Result<(), StoreError> {
+        match &self.mount {
+            SnapshotMount::Overlay { work, .. } => overlay::renew_work(&self.shared, work),
+            SnapshotMount::Directory(_) => Ok(()),
+        }
+    }
+
     /// Says what the tar of the layer is, when whoever wrote the directory made it at the same time: the tar that
     /// [`tar::diff`](crate::tar::diff) would make of it.
     pub fn set_tar(&mut self, diff_id: DiffId, tar_size: u64) {

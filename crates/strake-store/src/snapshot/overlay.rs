@@ -73,6 +73,13 @@ fn remove_work(shared: &Shared, work: &Path) {
     }
 }
 
+/// The kernel refuses a work directory that was used without syncing, lest somebody trusts what a crash has torn.
+/// Nothing has crashed here: this process has seen the mount end.
+pub(super) fn renew_work(shared: &Shared, work: &Path) -> Result<(), StoreError> {
+    remove_work(shared, work);
+    make_private_dir(work)
+}
+
 /// Mounts a writable overlay inside the store, nowhere, to see whether that is possible.
 pub(super) fn is_possible(shared: &Arc<Shared>) -> bool {
     let attempt = || -> Result<(), StoreError> {

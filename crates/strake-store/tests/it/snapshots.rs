@@ -39,6 +39,7 @@ fn run(active: &ActiveSnapshot, work: impl FnOnce(&Path)) {
             lowers.iter().rev().for_each(|lower| fsconfig_set_string(&context, "lowerdir+", lower).unwrap());
             fsconfig_set_string(&context, "upperdir", &upper).unwrap();
             fsconfig_set_string(&context, "workdir", &work_dir).unwrap();
+            fsconfig_set_flag(&context, "volatile").unwrap();
             fsconfig_create(&context).unwrap();
             let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
             work(&PathBuf::from(format!("/proc/self/fd/{}/", mount.as_raw_fd())));
@@ -173,6 +174,26 @@ fn no_parents_and_no_changes() {
         assert_eq!(std::fs::read_dir(store.layer_dir(&layer)).unwrap().count(), 0);
         assert_eq!(store.open_view(&[]).unwrap().root().read_dir(Path::new("")).unwrap().count(), 0);
         assert!(store.index().layer(&layer).unwrap().unwrap().boot_id.is_some());
+    });
+}
+
+#[test]
+fn a_renewed_snapshot_goes_on_with_what_was_written() {
+    on_both(|store| {
+        let active = store.snapshots().prepare(&base(store)).unwrap();
+        run(&active, |root| {
+            std::fs::write(root.join("d/f"), "half").unwrap();
+            std::fs::remove_file(root.join("gone")).unwrap();
+        });
+        active.renew().unwrap();
+        run(&active, |root| {
+            assert_eq!(std::fs::read_to_string(root.join("d/f")).unwrap(), "half");
+            assert!(!root.join("gone").exists() && root.join("d/g").exists());
+            std::fs::write(root.join("later"), "").unwrap();
+        });
+        let layer = store.layer_dir(&store.snapshots().commit(active).unwrap());
+        assert!(layer.join("d/f").exists() && layer.join("later").exists(), "and is a layer as any other");
+        assert!(!layer.join("d/g").exists(), "what nobody touched is not in it");
     });
 }
 

@@ -18,12 +18,12 @@ use crate::{Failure, Outcome};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     /// Paths in order; bytes that are no UTF-8 are escaped as `\xNN`.
-    pub nodes: BTreeMap<String, Node>,
+    pub nodes: BTreeMap<String, Entry>,
 }
 
 /// One entry of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct Entry {
     /// What it is.
     pub kind: Kind,
     /// The lower twelve bits of its mode.
@@ -66,9 +66,9 @@ pub struct Difference {
     /// The path.
     pub path: String,
     /// What the first tree has there.
-    pub left: Option<Node>,
+    pub left: Option<Entry>,
     /// What the second tree has there.
-    pub right: Option<Node>,
+    pub right: Option<Entry>,
 }
 
 impl Tree {
@@ -128,7 +128,7 @@ impl Tree {
     }
 }
 
-impl fmt::Display for Node {
+impl fmt::Display for Entry {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Directory => write!(out, "directory")?,
@@ -205,7 +205,7 @@ impl Flattener {
             let path = shown(path);
             let Inode { kind, mode, uid, gid, xattrs } = self.inodes[*inode].clone();
             let hard_links = names[inode].iter().filter(|name| **name != path).cloned().collect();
-            (path, Node { kind, mode, uid, gid, xattrs, hard_links })
+            (path, Entry { kind, mode, uid, gid, xattrs, hard_links })
         });
         Tree { nodes: nodes.collect() }
     }

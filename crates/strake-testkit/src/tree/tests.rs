@@ -85,7 +85,7 @@ fn a_directory_on_disk_and_its_tar_give_the_same_tree() {
 #[test]
 fn every_kind_of_change_is_seen() {
     let base = Tree::of_tar(&layer(&[("d", "dir"), ("d/f", "1"), ("g", "1"), ("s", "sym g")])).unwrap();
-    type Change = fn(&mut Node);
+    type Change = fn(&mut Entry);
     let changes: &[(&str, Change)] = &[
         ("d", |node| node.mode = 0o700),
         ("d/f", |node| node.kind = file(b"2")),

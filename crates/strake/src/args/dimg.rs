@@ -1,5 +1,6 @@
 //! `strake dimg …`: the commands on stage files.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -125,7 +126,8 @@ pub(crate) enum ColorMode {
   strake dimg build backend 'web-*'       some of them
   strake dimg build --dry-run             which stages would be assembled
   strake dimg build --name other          as another project: nothing of this one is reused
-  strake dimg build --introspect-error    a shell where a command failed")]
+  strake dimg build --introspect-error    a shell where a command failed
+  strake dimg build --introspect-stage web/install")]
 pub(crate) struct DimgBuildArgs {
     /// Names or shell patterns of images [default: all]
     #[arg(value_name = "DIMG")]
@@ -160,24 +162,42 @@ pub(crate) struct DimgBuildArgs {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Introspection")]
 pub(crate) struct IntrospectArgs {
-    /// Open a shell after this stage of an image
-    #[arg(long, value_name = "STAGE", value_parser = dimg_stage)]
-    pub(crate) introspect_stage: Option<StageKind>,
-    /// Open a shell before this stage of an image
-    #[arg(long, value_name = "STAGE", value_parser = dimg_stage)]
-    pub(crate) introspect_before: Option<StageKind>,
-    /// Open a shell after this stage of an artifact
-    #[arg(long, value_name = "STAGE", value_parser = artifact_stage)]
-    pub(crate) introspect_artifact_stage: Option<StageKind>,
-    /// Open a shell before this stage of an artifact
-    #[arg(long, value_name = "STAGE", value_parser = artifact_stage)]
-    pub(crate) introspect_artifact_before: Option<StageKind>,
+    /// Open a shell after this stage of an image (repeatable)
+    #[arg(long, value_name = "[IMAGE/]STAGE", value_parser = dimg_point)]
+    pub(crate) introspect_stage: Vec<StagePoint>,
+    /// Open a shell before this stage of an image (repeatable)
+    #[arg(long, value_name = "[IMAGE/]STAGE", value_parser = dimg_point)]
+    pub(crate) introspect_before: Vec<StagePoint>,
+    /// Open a shell after this stage of an artifact (repeatable)
+    #[arg(long, value_name = "[IMAGE/]STAGE", value_parser = artifact_point)]
+    pub(crate) introspect_artifact_stage: Vec<StagePoint>,
+    /// Open a shell before this stage of an artifact (repeatable)
+    #[arg(long, value_name = "[IMAGE/]STAGE", value_parser = artifact_point)]
+    pub(crate) introspect_artifact_before: Vec<StagePoint>,
     /// When a stage fails, open a shell as it was before its first instruction
     #[arg(long)]
     pub(crate) introspect_before_error: bool,
     /// When a stage fails, open a shell as it was after the instruction that failed
     #[arg(long)]
     pub(crate) introspect_error: bool,
+}
+
+/// A stage of one image or of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StagePoint {
+    /// The name of an image or artifact; `~` is the one without a name.
+    pub(crate) image: Option<String>,
+    /// The stage.
+    pub(crate) stage: StageKind,
+}
+
+impl fmt::Display for StagePoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.image {
+            Some(image) => write!(f, "{image}/{}", self.stage.id()),
+            None => f.write_str(self.stage.id()),
+        }
+    }
 }
 
 /// `strake dimg list`.
@@ -296,8 +316,22 @@ fn dimg_stage(text: &str) -> Result<StageKind, String> {
     one_of(&StageKind::DIMG, text)
 }
 
-fn artifact_stage(text: &str) -> Result<StageKind, String> {
-    one_of(&StageKind::ARTIFACT, text)
+fn dimg_point(text: &str) -> Result<StagePoint, String> {
+    point(&StageKind::DIMG, text)
+}
+
+fn artifact_point(text: &str) -> Result<StagePoint, String> {
+    point(&StageKind::ARTIFACT, text)
+}
+
+/// Whoever names an image may mean any; whether it has such a stage, the stage file says.
+fn point(kinds: &[StageKind], text: &str) -> Result<StagePoint, String> {
+    let Some((image, stage)) = text.rsplit_once('/') else {
+        return Ok(StagePoint { image: None, stage: one_of(kinds, text)? });
+    };
+    let artifacts_only = StageKind::ARTIFACT.into_iter().filter(|kind| !StageKind::DIMG.contains(kind));
+    let all: Vec<_> = StageKind::DIMG.into_iter().chain(artifacts_only).collect();
+    Ok(StagePoint { image: Some(image.to_owned()), stage: one_of(&all, stage)? })
 }
 
 fn one_of(kinds: &[StageKind], text: &str) -> Result<StageKind, String> {
@@ -316,9 +350,20 @@ mod tests {
     #[test]
     fn stages_are_those_of_their_conveyor() {
         assert_eq!(dimg_stage("g_a_latest_patch"), Ok(StageKind::GitLatestPatch));
-        assert_eq!(artifact_stage("build_artifact"), Ok(StageKind::BuildArtifact));
         assert!(dimg_stage("build_artifact").unwrap_err().contains("docker_instructions"));
-        assert!(artifact_stage("docker_instructions").is_err());
         assert!(dimg_stage("instal").unwrap_err().contains("did you mean `install`?"));
+    }
+
+    #[test]
+    fn a_stage_may_be_that_of_one_image() {
+        let of = |image: &str, stage| Ok(StagePoint { image: Some(image.to_owned()), stage });
+        assert_eq!(dimg_point("install"), Ok(StagePoint { image: None, stage: StageKind::Install }));
+        assert_eq!(dimg_point("a/b/setup"), of("a/b", StageKind::Setup));
+        assert_eq!(dimg_point("tools/build_artifact"), of("tools", StageKind::BuildArtifact));
+        assert_eq!(artifact_point("~/docker_instructions"), of("~", StageKind::DockerInstructions));
+        assert!(dimg_point("build_artifact").is_err() && artifact_point("docker_instructions").is_err());
+        let ids = dimg_point("app/x").unwrap_err();
+        let listed = ids.rsplit_once("want one of ").unwrap().1.split(", ").count();
+        assert_eq!(listed, StageKind::DIMG.len() + 2, "{ids}");
     }
 }

@@ -24,7 +24,7 @@ pub(crate) use cache::{CacheFromSpec, CacheToSpec};
 pub(crate) use choice::{BuildFiles, Chosen, choose};
 pub(crate) use dimg::{
     ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgListArgs, DimgRunArgs, DimgTagArgs, IntrospectArgs,
-    ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs,
+    ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs, StagePoint,
 };
 pub(crate) use dimg_cleanup::{
     CleanupArgs, CleanupPlace, CleanupRepoArgs, DeletionArgs, FlushArgs, FlushLocalArgs, FlushPlace,
@@ -42,7 +42,7 @@ pub(crate) use nearest::nearest;
 pub(crate) use output::{CompressionSpec, Destination, OutputKind, OutputSpec};
 pub(crate) use refused::refusal;
 pub(crate) use run::{RunArgs, Volume};
-pub(crate) use sharing::{SharingArgs, repository};
+pub(crate) use sharing::{CacheMounts, SharingArgs, repository};
 
 /// The whole command line.
 #[derive(Debug, Parser)]

@@ -18,9 +18,37 @@ pub(crate) struct SharingArgs {
     /// (repeatable)
     #[arg(long = "secondary-repo", value_name = "REPO", value_parser = repository)]
     pub(crate) secondary_repos: Vec<Reference>,
+    /// Whether what cache mounts hold is kept in --repo too: local, or repo[,max=SIZE] [default: local; max=4g]
+    #[arg(long, value_name = "WHERE", value_parser = cache_mounts, default_value = "local", hide_default_value = true)]
+    pub(crate) cache_mounts: CacheMounts,
     /// Repository that the finished image is pushed to, under the tags of its names
     #[arg(long, value_name = "REPO", value_parser = repository)]
     pub(crate) final_repo: Option<Reference>,
+}
+
+/// Where the content of cache mounts is kept.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheMounts {
+    /// On this machine.
+    #[default]
+    Local,
+    /// Also in the repository, up to so many bytes each.
+    Repo(u64),
+}
+
+/// What a mount may hold to be kept in the repository, in bytes, unless it is said.
+const MOUNT_MAX: u64 = 4 << 30;
+
+fn cache_mounts(text: &str) -> Result<CacheMounts, String> {
+    match text.split_once(',') {
+        None if text == "local" => Ok(CacheMounts::Local),
+        None if text == "repo" => Ok(CacheMounts::Repo(MOUNT_MAX)),
+        Some(("repo", limit)) => {
+            let limit = limit.strip_prefix("max=").ok_or("want repo,max=SIZE")?;
+            super::bytes(limit).map(CacheMounts::Repo)
+        }
+        _ => Err("want local, repo or repo,max=SIZE".to_owned()),
+    }
 }
 
 /// The name of a repository, without a tag.
@@ -42,6 +70,16 @@ pub(crate) fn repository(text: &str) -> Result<Reference, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cache_mounts_have_a_limit() {
+        assert_eq!(cache_mounts("local"), Ok(CacheMounts::Local));
+        assert_eq!(cache_mounts("repo"), Ok(CacheMounts::Repo(MOUNT_MAX)));
+        assert_eq!(cache_mounts("repo,max=1k"), Ok(CacheMounts::Repo(1024)));
+        for text in ["", "remote", "repo,1k", "repo,max=", "local,max=1k"] {
+            assert!(cache_mounts(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_repository_is_a_name_alone() {

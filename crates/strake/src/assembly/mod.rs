@@ -3,6 +3,7 @@
 //! What a stage is, `strake_frontend::stagefile` says; what a step does, the engine. Here both meet with what the
 //! machine has: the repositories, the folders that are mounted, the names under which images of stages are kept.
 
+mod at;
 mod files;
 mod shell;
 mod tools;
@@ -14,22 +15,24 @@ use std::time::SystemTime;
 
 use strake_engine::files::FileSet;
 use strake_engine::image::{self, CommitOptions};
-use strake_engine::{BuildRequest, Environment, Event, Sharing};
+use strake_engine::{BuildError, BuildRequest, Environment, Event, Sharing};
 use strake_frontend::dockerfile::ImageFact;
 use strake_frontend::stagefile::lower::{
-    AssemblyMounts, Below, LowerError, StageInput, lower, mounts_of, wanted_files,
+    AssemblyMounts, Below, LowerError, StageInput, commands, lower, mounts_of, wanted_files,
 };
 use strake_frontend::stagefile::plan::Conveyor;
 use strake_frontend::stagefile::{GitSource, ImageId, MountSource, slug};
 use strake_git::Repository;
 use strake_graph::Network;
 use strake_oci::{ContainerConfig, Platform};
-use strake_store::TempDir;
+use strake_store::{ActiveSnapshot, TempDir};
 
 use crate::failure::Failure;
 use crate::project::Project;
 use crate::report;
 use crate::session::Session;
+use at::At;
+pub(crate) use shell::Ground;
 use tools::Tools;
 
 /// What all stages of one command share.
@@ -87,17 +90,37 @@ pub(crate) struct Job<'a> {
     pub(crate) artifacts: &'a BTreeMap<String, Below>,
 }
 
+/// Why a stage was not assembled.
+#[derive(Debug)]
+pub(crate) struct NotAssembled {
+    /// The reason.
+    pub(crate) failure: Failure,
+    /// What the command that failed left behind, if one did.
+    pub(crate) left: Option<Box<ActiveSnapshot>>,
+}
+
+impl From<Failure> for NotAssembled {
+    fn from(failure: Failure) -> Self {
+        Self { failure, left: None }
+    }
+}
+
 impl Assembler<'_> {
     /// Carries a stage out and makes its image, without giving it its name. `output` gets what commands print.
     ///
     /// # Errors
     /// When a command fails, a repository or the image below cannot be read, or the machine lacks something.
-    pub(crate) fn assemble(&self, job: &Job<'_>, output: &(dyn Fn(&[u8]) + Sync)) -> Result<Below, Failure> {
+    pub(crate) fn assemble(
+        &self,
+        job: &Job<'_>,
+        output: &(dyn Fn(&[u8]) + Sync),
+    ) -> Result<Below, NotAssembled> {
         let signature = &job.conveyor.stages[job.stage].signature;
         let reference = self.project.stage_reference(signature)?;
         let name = reference.familiar();
         let files = self.files(job)?;
         let changed: BTreeSet<String> = files.keys().cloned().collect();
+        let at = At::new(&self.session.store)?;
         let mounts = self.mounts(job)?;
         let graph = lower(&StageInput {
             file: &self.project.file,
@@ -108,6 +131,7 @@ impl Assembler<'_> {
             artifacts: job.artifacts,
             changed: &changed,
             mounts: &mounts,
+            at: &at.path(),
             labels: &self.labels,
             platform: &self.platform,
             name: &name,
@@ -136,14 +160,30 @@ impl Assembler<'_> {
             (Shows::Output, _) => {}
         };
         self.session.with_events(&events, |env: &Environment<'_>| {
-            let built = strake_engine::build(&request, env)
-                .map_err(|error| report::build_failure(&self.project.text, error))?;
+            let built =
+                strake_engine::build(&request, env).map_err(|error| self.not_assembled(error, job, &at))?;
             let stage = built.stages.first().expect("the graph of a stage has one target");
             let options = CommitOptions { created: SystemTime::now(), source_date_epoch: None };
-            let id = image::commit_stage(env, stage, &[], &options)?;
-            let config = image::config(env, id)?;
+            let id = image::commit_stage(env, stage, &[], &options).map_err(Failure::from)?;
+            let config = image::config(env, id).map_err(Failure::from)?;
             Ok(Below { reference: reference.clone(), fact: ImageFact { id, config } })
         })
+    }
+
+    /// Of all commands of the stage, the one that failed is shown.
+    fn not_assembled(&self, error: BuildError, job: &Job<'_>, at: &At) -> NotAssembled {
+        match error {
+            BuildError::Failed(mut failed) => {
+                let rules = &self.project.file.image(job.image).rules;
+                if let Some(command) = at.command(commands(rules, &job.conveyor.stages[job.stage])) {
+                    command.text.trim_end().clone_into(&mut failed.command);
+                    failed.span = command.span;
+                }
+                let failure = report::step_failure(&self.project.text, &failed);
+                NotAssembled { failure, left: Some(Box::new(failed.left)) }
+            }
+            error => report::build_failure(&self.project.text, error).into(),
+        }
     }
 
     /// The files that a stage places, without those of mappings that nothing changed in.

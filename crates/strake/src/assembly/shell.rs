@@ -8,25 +8,44 @@ use strake_engine::image;
 use strake_exec::{Container, Mount, MountKind, Process, Stdin};
 use strake_frontend::stagefile::ImageId;
 use strake_frontend::stagefile::lower::{AGENT, Below, DEFAULT_PATH, OWN};
+use strake_store::ActiveSnapshot;
 
 use super::Assembler;
-use crate::commands::run::{attach, container_network, rootfs};
+use crate::commands::run::{attach, container_network, rootfs, trust};
 use crate::failure::Failure;
 use crate::report;
 
+/// What a shell finds there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ground<'a> {
+    /// The image that the stage stands on.
+    Image,
+    /// What a command of the stage left behind.
+    Left(&'a ActiveSnapshot),
+}
+
 impl Assembler<'_> {
-    /// Opens a shell in a container of an image, as a stage of `image` would have it that stands on it, and waits
-    /// until it ends.
+    /// Opens a shell in a container as a stage of `image` has it that stands on `on`, and waits until it ends.
     ///
     /// # Errors
     /// When the container cannot be started. How the shell ends does not matter.
-    pub(crate) fn shell(&self, image: ImageId, on: &Below) -> Result<(), Failure> {
+    pub(crate) fn shell(&self, image: ImageId, on: &Below, ground: Ground<'_>) -> Result<(), Failure> {
         let session = self.session;
         let layers = session.with(|env| image::materialise(env, on.fact.id))?;
-        let active = session.store.snapshots().prepare(&layers)?;
+        let fresh;
+        let active = match ground {
+            Ground::Image => {
+                fresh = session.store.snapshots().prepare(&layers)?;
+                &fresh
+            }
+            Ground::Left(left) => {
+                left.renew()?;
+                left
+            }
+        };
         let tools = format!("{OWN}/tools");
-        let container = Container {
-            rootfs: rootfs(&active),
+        let mut container = Container {
+            rootfs: rootfs(active),
             process: Process {
                 args: vec![format!("{tools}/bash"), "--noprofile".into(), "--norc".into(), "-i".into()],
                 env: self.environment(on, &tools),
@@ -41,9 +60,11 @@ impl Assembler<'_> {
             hosts: Vec::new(),
             read_only: false,
         };
+        if let Some(pem) = session.settings.ca_certificates(None)? {
+            trust(session, &layers, &pem, &mut container)?;
+        }
         // The terminal belongs to the shell now.
         let ended = attach(session, &container, Stdin::Terminal);
-        drop(active);
         ended.map(drop).map_err(|error| report::exec_failure(&error))
     }
 

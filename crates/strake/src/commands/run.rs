@@ -7,7 +7,7 @@ use strake_engine::Environment;
 use strake_engine::image::{self, ImageError, PullPolicy};
 use strake_exec::{Container, ExecError, Io, Mount, MountKind, Network, Process, Rootfs, Stdin, Stream};
 use strake_oci::{ContainerConfig, ImageConfig, ImageId, Reference};
-use strake_store::{ActiveSnapshot, SnapshotMount};
+use strake_store::{ActiveSnapshot, LayerId, SnapshotMount};
 
 use super::{in_session, ui};
 use crate::args::{RunArgs, Volume};
@@ -48,13 +48,7 @@ pub(super) fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
         read_only: false,
     };
     if let Some(pem) = session.settings.ca_certificates(args.ca_certs.as_ref())? {
-        let trust = strake_engine::trust::prepare(&session.store.open_view(&layers)?, &pem);
-        container.mounts.extend(trust.mount);
-        for (name, value) in trust.env {
-            if !container.process.env.iter().any(|(known, _)| *known == name) {
-                container.process.env.push((name, value.into()));
-            }
-        }
+        trust(session, &layers, &pem, &mut container)?;
     }
     // From here on the terminal belongs to the container.
     session.ui.finish();
@@ -173,6 +167,26 @@ fn bind(volume: &Volume) -> Result<Mount, Failure> {
             .hint("a directory must exist before it can be a volume")
     })?;
     Ok(Mount { target: volume.target.clone(), kind: MountKind::Bind { source }, read_only: volume.read_only })
+}
+
+/// Makes the clients in a container on `layers` trust the certificates in `pem` as well.
+///
+/// # Errors
+/// When the layers cannot be read.
+pub(crate) fn trust(
+    session: &Session,
+    layers: &[LayerId],
+    pem: &[u8],
+    container: &mut Container,
+) -> Result<(), Failure> {
+    let trust = strake_engine::trust::prepare(&session.store.open_view(layers)?, pem);
+    container.mounts.extend(trust.mount);
+    for (name, value) in trust.env {
+        if !container.process.env.iter().any(|(known, _)| *known == name) {
+            container.process.env.push((name, value.into()));
+        }
+    }
+    Ok(())
 }
 
 /// The root file system of a container that works on a snapshot.

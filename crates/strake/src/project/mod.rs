@@ -28,7 +28,7 @@ use std::time::SystemTime;
 use strake_engine::Cancellation;
 use strake_frontend::Diagnostic;
 use strake_frontend::stagefile::{self, StageFile, project_name};
-use strake_git::{GitError, GitProgram, Repository, SshAccess, SubmoduleClones};
+use strake_git::{GitError, GitProgram, Repository, SubmoduleClones};
 use strake_oci::Reference;
 use strake_store::RootDir;
 
@@ -36,6 +36,7 @@ use crate::args::ProjectArgs;
 use crate::failure::{Failure, Kind, reason};
 use crate::report::{self, Source};
 use crate::settings::Settings;
+use crate::ssh::Ssh;
 use told::Told;
 
 pub(crate) use find::look;
@@ -67,7 +68,8 @@ pub(crate) struct Project {
     /// The repository that it is in, if any.
     pub(crate) repository: Option<Arc<Repository>>,
     git: GitProgram,
-    ssh: SshAccess,
+    ssh: Ssh,
+    submodules: SubmoduleClones,
     told: Told,
 }
 
@@ -80,12 +82,16 @@ impl Project {
         args: &ProjectArgs,
         settings: &Settings,
         cancellation: &Cancellation,
+        reach: Reach,
     ) -> Result<Self, Failure> {
         let named = args.dir.as_deref().unwrap_or(Path::new("."));
         let dir = named.canonicalize().map_err(|error| Failure::file("open the project", named, &error))?;
         let file_name = find::stage_file(&dir, named)?;
         let git = git_program(args, settings, cancellation);
-        let ssh = repositories::ssh_access(args, settings)?;
+        let ssh = match reach {
+            Reach::Network => Ssh::open(&args.ssh_keys, settings)?,
+            Reach::Local => Ssh::unused(&args.ssh_keys)?,
+        };
         let repository = repository(&dir, &git)?;
         let origin = repository.as_ref().and_then(Repository::origin_url);
         let name = project_name(args.name.as_deref(), origin.as_deref(), &dir.to_string_lossy());
@@ -96,8 +102,12 @@ impl Project {
             None => settings.root.join("builds").join(&name),
         };
 
-        let clones = SubmoduleClones::new(build_dir.join("submodules"), ssh.clone());
-        let repository = repository.map(|repository| Arc::new(repository.with_submodules(clones)));
+        let submodules = match reach {
+            Reach::Network => SubmoduleClones::fetched(build_dir.join("submodules"), ssh.access().clone()),
+            Reach::Local => SubmoduleClones::already_fetched(build_dir.join("submodules")),
+        };
+        let repository =
+            repository.map(|repository| Arc::new(repository.with_submodules(submodules.clone())));
 
         let root = RootDir::open(&dir).map_err(|error| Failure::file("open the project", &dir, &error))?;
         let variable = |name: &str| match settings.variable(name).map(|value| value.to_str()) {
@@ -118,7 +128,12 @@ impl Project {
         let Some(file) = parsed.file else { return Err(told.invalid(&file_name, &parsed.diagnostics)) };
         report::text(&told.tell(&parsed.diagnostics));
         let text = Source { name: render_name, text: told.text().to_owned() };
-        Ok(Self { dir, name, file, text, build_dir, repository, git, ssh, told })
+        Ok(Self { dir, name, file, text, build_dir, repository, git, ssh, submodules, told })
+    }
+
+    /// The socket of the ssh agent that commands of stages are given.
+    pub(crate) fn ssh_agent(&self) -> Option<&Path> {
+        self.ssh.socket()
     }
 
     /// The name that the image of a stage has in the local store.
@@ -168,5 +183,35 @@ fn git_failure(error: GitError) -> Failure {
         GitError::UnknownRevision { .. } | GitError::Path { .. } | GitError::Url { .. } => Kind::Input,
         _ => Kind::Environment,
     };
-    Failure::new(kind, error.to_string())
+    let failure = Failure::new(kind, error.to_string());
+    match remedy(&failure.message) {
+        Some(remedy) => failure.hint(remedy),
+        None => failure,
+    }
+}
+
+/// What to do about what git and ssh say.
+fn remedy(message: &str) -> Option<&'static str> {
+    const REMEDIES: [(&str, &str); 5] = [
+        (
+            "REMOTE HOST IDENTIFICATION HAS CHANGED",
+            "the host shows another key than the one that is known: ask who runs it; if it is right, remove the old \
+             one with ssh-keygen -R HOST and add the new one",
+        ),
+        (
+            "Host key verification failed",
+            "keys of hosts are never accepted unseen: ssh-keyscan -p PORT HOST prints them; compare, and add them to \
+             ~/.ssh/known_hosts, or to a file that STRAKE_SSH_KNOWN_HOSTS names",
+        ),
+        (
+            "Permission denied (",
+            "name a key that the server accepts with --ssh-key, or add it to the agent of SSH_AUTH_SOCK with ssh-add",
+        ),
+        (
+            "terminal prompts disabled",
+            "the server asks who this is: let one of git's credential helpers know (git help gitcredentials)",
+        ),
+        ("was never fetched", "build once without --dry-run"),
+    ];
+    REMEDIES.iter().find(|(said, _)| message.contains(said)).map(|(_, remedy)| *remedy)
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strake_engine::image::{self, Existing, ImageError, PushOptions, RemoteImage};
+use strake_engine::image::{self, ImageError, PushOptions, RemoteImage};
 use strake_oci::Reference;
 
 use super::shelves::{Looked, Role, Shelves, is_about_content, stage_tag};
@@ -82,11 +82,7 @@ impl Shelves<'_> {
         if self.silent.contains(&shelf) {
             return Ok(Published::Not);
         }
-        let options = PushOptions {
-            compression: session.settings.compression,
-            existing: Existing::Check,
-            ..PushOptions::default()
-        };
+        let options = PushOptions { compression: session.settings.compression, ..PushOptions::default() };
         match session.with(|env| image::push_as(env, local, &target, &options)) {
             Ok(_) => {
                 self.bad_tags.remove(&target.to_string());

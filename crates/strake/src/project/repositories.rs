@@ -1,21 +1,18 @@
 //! The repositories that mappings take files from.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use strake_frontend::stagefile::plan::Mode;
 use strake_frontend::stagefile::{GitSource, RemoteReference, slug};
-use strake_git::{CommitId, RemoteClone, RemoteSource, Repository, Revision, SshAccess};
+use strake_git::{CommitId, RemoteClone, RemoteSource, Repository, Revision};
 use strake_store::TempDir;
 
 use super::memory::Memory;
 use super::{Project, git_failure};
-use crate::args::ProjectArgs;
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::settings::Settings;
 
 /// The version of the layout of clones below the build directory.
 const LAYOUT: &str = "1";
@@ -127,13 +124,15 @@ impl<'a> Repositories<'a> {
         let remote = RemoteSource { url: url.to_owned(), revision };
         let (repository, commit) = match self.reach {
             Reach::Network => {
-                let clone = RemoteClone::update(&remote, &directory, &self.project.ssh, &self.project.git)
-                    .map_err(git_failure)?;
+                let clone =
+                    RemoteClone::update(&remote, &directory, self.project.ssh.access(), &self.project.git)
+                        .map_err(git_failure)?;
                 memory.put(&place, &question, clone.commit.to_string().as_bytes());
                 (clone.repository, clone.commit)
             }
             Reach::Local => self.fetched(&directory, url, memory.get(&place, &question))?,
         };
+        let repository = repository.with_submodules(self.project.submodules.clone());
         Ok(Opened { repository: Arc::new(repository), commit: Some(commit), place })
     }
 
@@ -164,27 +163,6 @@ fn scheme(url: &str) -> &str {
         None if url.starts_with('/') => "file",
         _ => "ssh",
     }
-}
-
-/// How repositories behind ssh are reached: with the given keys only, else with the agent of the session, else with
-/// what ssh finds.
-///
-/// # Errors
-/// When a key is not there.
-pub(super) fn ssh_access(args: &ProjectArgs, settings: &Settings) -> Result<SshAccess, Failure> {
-    if args.ssh_keys.is_empty() {
-        return Ok(SshAccess::with_agent(settings.ssh_agent()));
-    }
-    let mut command =
-        "ssh -o BatchMode=yes -o ControlMaster=no -o IdentityAgent=none -o IdentitiesOnly=yes".to_owned();
-    for key in &args.ssh_keys {
-        let path: PathBuf =
-            key.canonicalize().map_err(|error| Failure::file("use the ssh key", key, &error))?;
-        let path =
-            path.to_str().ok_or_else(|| Failure::input(format!("ssh key {}: not UTF-8", key.display())))?;
-        let _ = write!(command, " -i '{}'", path.replace('\'', r"'\''"));
-    }
-    Ok(SshAccess::with_agent(None).with_command(command))
 }
 
 #[cfg(test)]

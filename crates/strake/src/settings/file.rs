@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) repo: Option<String>,
     pub(super) executor: Option<String>,
     pub(super) snapshotter: Option<String>,
+    pub(super) ssh_known_hosts: Option<PathBuf>,
     #[serde(default)]
     pub(super) registry: Registries,
 }
@@ -73,6 +74,7 @@ impl File {
             repo: self.repo.or(other.repo),
             executor: self.executor.or(other.executor),
             snapshotter: self.snapshotter.or(other.snapshotter),
+            ssh_known_hosts: self.ssh_known_hosts.or(other.ssh_known_hosts),
             registry,
         }
     }

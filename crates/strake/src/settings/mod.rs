@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) executor: ExecutorChoice,
     /// Which snapshotter the store uses.
     pub(crate) snapshotter: SnapshotterChoice,
+    /// Where keys of ssh hosts are known from, if it is not the usual place.
+    pub(crate) ssh_known_hosts: Option<PathBuf>,
     /// The program that makes private networks, if it is installed.
     pub(crate) pasta: Option<PathBuf>,
     /// Registries that `registries.conf` forbids, as `host` or `host/prefix`.
@@ -134,6 +136,7 @@ impl Settings {
             repo: repo(text("STRAKE_REPO", &file.repo)?)?,
             executor: executor(text("STRAKE_EXECUTOR", &file.executor)?.as_deref(), &outside)?,
             snapshotter: snapshotter(text("STRAKE_SNAPSHOTTER", &file.snapshotter)?.as_deref())?,
+            ssh_known_hosts: outside.path("STRAKE_SSH_KNOWN_HOSTS").or(file.ssh_known_hosts),
             pasta: outside.program("pasta"),
             blocked: registries_conf.blocked.clone(),
             proxy_args,

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking, program_on_path};
+use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking};
 
 use crate::STRAKE;
 use crate::dimg_scene::{Project, rows};
@@ -14,22 +14,6 @@ const LISTING: &str = r#"cd "$0" && find . ! -type d | sort | while IFS= read -r
 done; find . -type d | sort"#;
 
 impl Project {
-    /// A project with a base image `busybox`.
-    fn on_busybox(stage_file: &str) -> Self {
-        let project = Self::new("app");
-        project.sandbox.load_base(Base::Busybox, "busybox").unwrap();
-        project.file("strake.yaml", stage_file);
-        project
-    }
-
-    /// Builds, and answers the titles of the stages that were assembled.
-    #[track_caller]
-    fn build(&self, words: &[&str]) -> Vec<String> {
-        let printed = self.prints(&[&["dimg", "build"], words].concat());
-        let assembled = rows(&printed).into_iter().filter(|(_, state)| state.starts_with("[OK]"));
-        assembled.map(|(title, _)| title.trim_end_matches(" ...").trim().to_owned()).collect()
-    }
-
     /// What `LISTING` says of a directory of the built image.
     fn listing(&self, path: &str) -> String {
         let name = self.prints(&["stage", "image"]);
@@ -459,45 +443,38 @@ fn commands_reach_the_agent_of_the_session() {
 }
 
 #[test]
-fn shells_are_opened_around_stages() {
-    if program_on_path("script").is_none() {
-        return lacking("script (package bsdutils)");
+fn of_several_commands_the_one_that_failed_is_named() {
+    let project = Project::on_busybox("");
+    for (command, code) in [("cd /tmp; false", 1), ("exec sh -c 'exit 4'", 4), ("exit 5", 5)] {
+        project.file(
+            "strake.yaml",
+            &format!(
+                "dimg: ~\nfrom: busybox\nshell:\n  install:\n  - echo one\n  - {command}\n  - echo three\n"
+            ),
+        );
+        let failed = project.fails(1, &["dimg", "build"]);
+        assert!(
+            failed.stderr.contains(&format!(
+                "error: process \"{command}\" did not complete successfully: exit code {code}\n"
+            )),
+            "{failed}"
+        );
+        let marked: Vec<_> = failed.stderr.lines().filter(|line| line.contains(">>>")).collect();
+        assert!(marked.len() == 1 && marked[0].contains(command), "{failed}");
     }
-    let stage_file = "dimg: ~\nfrom: busybox\nmount:\n- from: build_dir\n  to: /cache\nshell:\n\
-                      \x20 beforeInstall: echo 1 > /one\n  install: echo 2 > /two\n  setup: test ! -e /cache/fail\n";
-    let project = Project::on_busybox(stage_file);
-    project.commit("first");
-    let on_terminal = |options: &str, typed: &str| {
-        let command = format!("{STRAKE} dimg build {options}");
-        let run = project.sandbox.run("script").args(["-q", "-e", "-c", &command, "/dev/null"]);
-        let run = run
-            .directory(&project.sandbox.path("p"))
-            .env("TERM", "xterm")
-            .env("STRAKE_ROOT", project.sandbox.store().to_str().unwrap());
-        run.input(typed).seconds(60).finish().unwrap()
-    };
-    let before = on_terminal(
-        "--introspect-before install",
-        "echo saw /one* /two*; tty; touch /cache/mine /lost; exit 7\n",
-    );
-    assert_eq!(before.code, 0, "{before}");
-    assert!(before.stdout.contains("saw /one /two*"), "{before}");
-    let after = on_terminal(
-        "--introspect-stage install",
-        "echo saw /one* /two* /lost* $(ls /cache) $(id -u); exit\n",
-    );
-    assert!(after.code == 0 && after.stdout.contains("saw /one /two /lost* mine 0"), "{after}");
-    project.file("strake.yaml", &stage_file.replace("echo 2", "echo 3"));
-    let failed = on_terminal("--introspect-before-error", "echo not; exit\n");
-    assert!(failed.code == 0 && !failed.stdout.contains("a shell of"), "nothing failed: {failed}");
-    project.file("strake.yaml", &stage_file.replace("test ! -e", "false ||  test -e"));
-    let failed = on_terminal("--introspect-before-error", "echo saw /two* $(cat /two); exit\n");
-    assert!(failed.code == 1 && failed.stdout.contains("saw /two 2"), "{failed}");
-    project.file("strake.yaml", stage_file);
-    let unseen = on_terminal("--introspect-artifact-stage install", "");
-    assert!(unseen.code == 0 && unseen.stdout.contains("the image of that stage is not here"), "{unseen}");
-    let refused = on_terminal("--introspect-error", "");
-    assert!(refused.code == 2 && refused.stdout.contains("not built yet"), "{refused}");
+    // Where it is told is only a file; whatever else is written there says nothing.
+    for junk in ["7", "-1", "yes", "99999999999999999999999999999999999999999", "''"] {
+        project.file(
+            "strake.yaml",
+            &format!(
+                "dimg: ~\nfrom: busybox\nshell:\n  install: [echo one, echo {junk} > /.strake/at; false]\n"
+            ),
+        );
+        let failed = project.fails(1, &["dimg", "build"]);
+        assert!(failed.stderr.contains("exit code 1") && failed.stderr.contains("stage.sh"), "{failed}");
+    }
+    let temporary = std::fs::read_dir(project.sandbox.store().join("tmp")).unwrap();
+    assert_eq!(temporary.count(), 0);
 }
 
 #[test]

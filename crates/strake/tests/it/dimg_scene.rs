@@ -1,6 +1,6 @@
 //! What the tests of stage files share: a project in a git repository, and what was printed of it.
 
-use strake_testkit::{Finished, Run, Sandbox};
+use strake_testkit::{Base, Finished, Run, Sandbox};
 
 use crate::STRAKE;
 
@@ -31,6 +31,20 @@ impl Project {
         project.file("src/main.sh", "echo 1\n");
         project.commit("first");
         project
+    }
+
+    /// A project `app` without commits, with this stage file and a base image `busybox`.
+    pub(crate) fn on_busybox(stage_file: &str) -> Self {
+        let project = Self::new("app");
+        project.sandbox.load_base(Base::Busybox, "busybox").unwrap();
+        project.file("strake.yaml", stage_file);
+        project
+    }
+
+    /// Builds, and answers the titles of the stages that were assembled.
+    #[track_caller]
+    pub(crate) fn build(&self, words: &[&str]) -> Vec<String> {
+        assembled(&self.prints(&[&["dimg", "build"], words].concat()))
     }
 
     /// Writes a file of the project.
@@ -81,6 +95,12 @@ impl Project {
     pub(crate) fn dry_run(&self, words: &[&str]) -> Vec<(String, String)> {
         rows(&self.prints(&[&["dimg", "build", "--dry-run"], words].concat()))
     }
+}
+
+/// The titles of the stages that were assembled.
+pub(crate) fn assembled(printed: &str) -> Vec<String> {
+    let rows = rows(printed).into_iter().filter(|(_, state)| state.starts_with("[OK]"));
+    rows.map(|(title, _)| title.trim_end_matches(" ...").trim().to_owned()).collect()
 }
 
 /// Lines that end in a state.

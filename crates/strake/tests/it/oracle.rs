@@ -324,7 +324,7 @@ fn build_with_strake(sandbox: &Sandbox, case: &Case, args: &[String], directory:
 /// Every path and config field in which two images differ, with both sides in words.
 fn differences(left: &ArchiveImage, right: &ArchiveImage) -> BTreeMap<String, (String, String)> {
     let node =
-        |node: Option<strake_testkit::Node>| node.map_or("nothing".to_owned(), |node| node.to_string());
+        |node: Option<strake_testkit::Entry>| node.map_or("nothing".to_owned(), |node| node.to_string());
     let trees = left.tree.differences(&right.tree).into_iter();
     let trees = trees.map(|difference| (difference.path, (node(difference.left), node(difference.right))));
     let configs = config_differences(&normalise(&left.config), &normalise(&right.config)).into_iter();

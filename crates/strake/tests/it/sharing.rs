@@ -360,3 +360,71 @@ fn a_damaged_blob_in_a_directory_is_not_taken() {
     built.expect_ran(&["RUN echo one", "COPY in.txt", "RUN cat"]);
     assert!(built.events.iter().any(|event| event["event"] == "warning"), "{}", built.finished);
 }
+
+/// A step that fills a cache and says whether it was empty.
+const CACHED: &str = "FROM busybox
+COPY in.txt /in.txt
+RUN --mount=type=cache,id=pkgs,target=/pkgs (cat /pkgs/list || echo empty) > /before; \\
+    cat /in.txt >> /pkgs/list && ln -sf list /pkgs/link && mkdir -p /pkgs/deep/er
+";
+
+#[test]
+fn cache_mounts_travel() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second) = (repo(&registry), scene(CACHED), scene(CACHED));
+    let args = ["--repo", repo.as_str(), "--cache-mounts", "repo"];
+    assert_eq!(first.content("before", &args), "empty\n");
+    second.file("in.txt", "second\n");
+    assert_eq!(second.content("before", &args), "first\n");
+    // The second left both behind; whoever builds the very first step again gets what that left.
+    let third = scene(CACHED);
+    assert_eq!(third.content("before", &[&args[..], &["--no-cache"]].concat()), "first\n");
+    // Nothing of a cache is in an image.
+    let tree = std::fs::read_dir(third.sandbox.path("out/pkgs")).map(Iterator::count);
+    assert!(!tree.is_ok_and(|files| files > 0));
+    // A step that is like none of them gets the newest.
+    let fourth = scene(&CACHED.replace("mkdir -p", "mkdir -m 700 -p"));
+    fourth.file("in.txt", "fourth\n");
+    let before = fourth.content("before", &args);
+    assert!(before.contains("first\n"), "{before}");
+}
+
+#[test]
+fn cache_mounts_stay_where_they_are_unless_they_are_to_travel() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second) = (repo(&registry), scene(CACHED), scene(CACHED));
+    first.build(&["--repo", &repo]);
+    second.file("in.txt", "second\n");
+    let args = ["--repo", repo.as_str(), "--cache-mounts", "repo,max=4"];
+    assert_eq!(second.content("before", &args), "empty\n");
+    // Too large to be kept.
+    let third = scene(CACHED);
+    third.file("in.txt", "third\n");
+    let built = third.build(&["--repo", &repo, "--cache-mounts", "repo,max=2"]);
+    assert!(built.events.iter().any(|event| event["event"] == "warning"), "{}", built.finished);
+    first.fails(2, &["--cache-mounts", "repo"]);
+}
+
+#[test]
+fn an_unchanged_cache_mount_is_not_sent_again() {
+    let registry = Registry::start().unwrap();
+    let dockerfile = "FROM busybox
+COPY in.txt /in.txt
+RUN --mount=type=cache,target=/pkgs test -e /pkgs/a || echo a > /pkgs/a
+";
+    let (repo, first) = (repo(&registry), scene(dockerfile));
+    let args = ["--repo", repo.as_str(), "--cache-mounts", "repo"];
+    first.build(&args);
+    let sent = |requests: &[String]| {
+        requests.iter().filter(|line| line.contains("manifests/mount-") && line.starts_with("PUT")).count()
+    };
+    assert_eq!(sent(&requests(&registry)), 1);
+    first.file("in.txt", "other\n");
+    first.build(&args).expect_ran(&["COPY in.txt", "RUN --mount"]);
+    assert_eq!(sent(&requests(&registry)), 1);
+    // Restored and left as it was.
+    let second = scene(dockerfile);
+    second.file("in.txt", "third\n");
+    second.build(&args).expect_ran(&["COPY in.txt", "RUN --mount"]);
+    assert_eq!(sent(&requests(&registry)), 1);
+}

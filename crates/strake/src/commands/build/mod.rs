@@ -5,11 +5,11 @@ mod results;
 
 use std::collections::BTreeMap;
 
-use strake_engine::{BuildRequest, CachePlace, ContextSource, Environment, Secret, Sharing};
+use strake_engine::{BuildRequest, CachePlace, ContextSource, Environment, MountSharing, Secret, Sharing};
 use strake_frontend::dockerfile::{self, Lowered};
 
 use super::in_session;
-use crate::args::{BuildArgs, CacheToSpec, SecretSource, SecretSpec};
+use crate::args::{BuildArgs, CacheMounts, CacheToSpec, SecretSource, SecretSpec};
 use crate::failure::{Failure, reason};
 use crate::report;
 use crate::session::Session;
@@ -80,8 +80,17 @@ fn sharing(session: &Session, args: &BuildArgs) -> Result<Sharing, Failure> {
         }
     }
     named.chain(&given.final_repo).try_for_each(|repository| session.permit(repository))?;
+    let mounts = match given.cache_mounts {
+        CacheMounts::Local => None,
+        CacheMounts::Repo(_) if repository.is_none() => {
+            return Err(Failure::input("--cache-mounts repo: there is no repository to keep them in")
+                .hint("name it with --repo REPO"));
+        }
+        CacheMounts::Repo(max_bytes) => Some(MountSharing { max_bytes }),
+    };
     Ok(Sharing {
         repository,
+        mounts,
         caches: given.cache_repos.clone(),
         secondary: given.secondary_repos.clone(),
         from: args.cache_from.iter().map(|spec| spec.0.clone()).collect(),

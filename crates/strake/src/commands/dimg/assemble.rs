@@ -9,7 +9,7 @@
 //! would never come. So a patch and the user stage it serves get their names together, when both are done. All other
 //! stages are kept as soon as they are done, whatever becomes of the next one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -17,20 +17,19 @@ use strake_engine::Environment;
 use strake_engine::image::{self, PullPolicy};
 use strake_engine::lock::{Hold, Lease};
 use strake_frontend::dockerfile::ImageFact;
+use strake_frontend::stagefile::ImageId;
 use strake_frontend::stagefile::lower::Below;
 use strake_frontend::stagefile::plan::{Action, Conveyor, Found, Mode, Plan, Stage, Start};
-use strake_frontend::stagefile::{ImageId, StageKind};
 use strake_oci::{Platform, Reference};
 
+use super::introspect::{Introspection, Side};
 use super::locks::Resources;
 use super::printer::Printer;
 use super::shown::{self, Shown};
-use crate::args::IntrospectArgs;
-use crate::assembly::{Assembler, Job};
+use crate::assembly::{Assembler, Job, NotAssembled};
 use crate::commands::output;
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::project::{self, Planner, Project, SCHEME, StageImage};
-use crate::report;
 use crate::session::Session;
 use crate::ui::conveyor::{self, ConveyorRows, State};
 
@@ -46,16 +45,7 @@ pub(super) struct Assembly<'a, 'p> {
     pub(super) printer: &'a Printer,
     pub(super) assembler: Assembler<'a>,
     /// Where to open a shell.
-    pub(super) introspect: &'a IntrospectArgs,
-    /// The options among them that a shell was opened for.
-    pub(super) answered: BTreeSet<&'static str>,
-}
-
-/// On which side of a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Before,
-    After,
+    pub(super) introspection: Introspection,
 }
 
 /// How far the rows of an image are printed.
@@ -101,7 +91,7 @@ impl<'a> Assembly<'a, '_> {
     }
 
     /// The image of a stage that is there.
-    fn below(&mut self, conveyor: &Conveyor, stage: usize) -> Result<Below, Failure> {
+    pub(super) fn below(&mut self, conveyor: &Conveyor, stage: usize) -> Result<Below, Failure> {
         self.stage_image(&conveyor.stages[stage].signature)
     }
 
@@ -216,25 +206,13 @@ impl<'a> Assembly<'a, '_> {
         let mut made = Vec::new();
         for stage in unit {
             let kind = conveyor.stages[stage].kind;
-            if let Some(option) = self.wanted(image, kind, Side::Before) {
-                self.open_shell(image, &below, option)?;
-            }
+            self.look(image, kind, Side::Before, &below)?;
             let job = Job { image, conveyor, stage, below: &below, artifacts };
-            let own = match self.stage(&job, progress) {
-                Ok(own) => own,
-                Err(failure) => {
-                    if self.introspect.introspect_before_error && failure.kind == Kind::Step {
-                        // What failed comes before the shell, and once more at the end.
-                        self.session.ui.failure(&failure);
-                        self.open_shell(image, &below, "--introspect-before-error")?;
-                    }
-                    return Err(failure);
-                }
-            };
-            below = own;
-            if let Some(option) = self.wanted(image, kind, Side::After) {
-                self.open_shell(image, &below, option)?;
-            }
+            below = self.stage(&job, progress).map_err(|failed| {
+                self.look_at_failure(image, &below, &failed);
+                failed.failure
+            })?;
+            self.look(image, kind, Side::After, &below)?;
             made.push(below.clone());
         }
         for stage in &made {
@@ -249,7 +227,7 @@ impl<'a> Assembly<'a, '_> {
     }
 
     /// Assembles one stage and prints what became of it.
-    fn stage(&mut self, job: &Job<'_>, progress: &mut Progress) -> Result<Below, Failure> {
+    fn stage(&mut self, job: &Job<'_>, progress: &mut Progress) -> Result<Below, NotAssembled> {
         let Job { image, conveyor, stage: index, .. } = *job;
         let stage = &conveyor.stages[index];
         let rules = &self.project.file.image(image).rules;
@@ -296,47 +274,6 @@ impl<'a> Assembly<'a, '_> {
         result
     }
 
-    /// The option that asks for a shell beside a stage.
-    fn wanted(&self, image: ImageId, kind: StageKind, side: Side) -> Option<&'static str> {
-        let asked = self.introspect;
-        let is_artifact = self.project.file.image(image).is_artifact();
-        let (option, stage) = match (is_artifact, side) {
-            (false, Side::Before) => ("--introspect-before", asked.introspect_before),
-            (false, Side::After) => ("--introspect-stage", asked.introspect_stage),
-            (true, Side::Before) => ("--introspect-artifact-before", asked.introspect_artifact_before),
-            (true, Side::After) => ("--introspect-artifact-stage", asked.introspect_artifact_stage),
-        };
-        (stage == Some(kind)).then_some(option)
-    }
-
-    fn open_shell(&mut self, image: ImageId, on: &Below, option: &'static str) -> Result<(), Failure> {
-        self.answered.insert(option);
-        let name = &self.project.file.image(image).name;
-        report::text(&format!(
-            "{option}: a shell of {name}; what is done in it is dropped, `exit` goes on\n"
-        ));
-        self.session.ui.finish();
-        self.assembler.shell(image, on)
-    }
-
-    /// Warns of the options that no shell was opened for.
-    pub(super) fn say_what_was_not_seen(&self) {
-        let asked = self.introspect;
-        let options = [
-            ("--introspect-before", asked.introspect_before),
-            ("--introspect-stage", asked.introspect_stage),
-            ("--introspect-artifact-before", asked.introspect_artifact_before),
-            ("--introspect-artifact-stage", asked.introspect_artifact_stage),
-        ];
-        for (option, stage) in options {
-            if let Some(stage) = stage
-                && !self.answered.contains(option)
-            {
-                report::warn(&format!("{option} {}: the image of that stage is not here", stage.id()));
-            }
-        }
-    }
-
     /// Prints the rows of stages that nothing is done for.
     fn print_to(
         &mut self,
@@ -352,20 +289,7 @@ impl<'a> Assembly<'a, '_> {
             let row = shown.row(rules, conveyor, index);
             self.printer.print(&progress.rows.stage(&row))?;
         }
-        for index in progress.printed..end {
-            let kind = conveyor.stages[index].kind;
-            let below = index.checked_sub(1).filter(|below| conveyor.stages[*below].found.is_usable());
-            if let (Some(option), Some(below)) = (self.wanted(image, kind, Side::Before), below) {
-                let below = self.below(conveyor, below)?;
-                self.open_shell(image, &below, option)?;
-            }
-            if let Some(option) = self.wanted(image, kind, Side::After)
-                && conveyor.stages[index].found.is_usable()
-            {
-                let own = self.below(conveyor, index)?;
-                self.open_shell(image, &own, option)?;
-            }
-        }
+        self.look_around(image, conveyor, progress.printed..end)?;
         progress.printed = progress.printed.max(end);
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use strake_frontend::stagefile::plan::{Mode, Plan};
 use strake_oci::Reference;
 
 use super::assemble::{self, Assembly};
+use super::introspect::Introspection;
 use super::locks::Resources;
 use super::printer::Printer;
 use super::push::{Push, PushWhat, Stages, repository};
@@ -32,7 +32,6 @@ use crate::ui::conveyor::ConveyorRows;
 pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
     check_terminal(&args.introspect)?;
-    refuse_introspect_error(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
     if args.dry_run && !args.project.dev && args.repositories.repo.is_none() && has_no_store(&settings.root) {
@@ -56,7 +55,6 @@ pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Fail
 pub(super) fn build_and_push(mut args: DimgBpArgs, settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
     check_terminal(&args.build.introspect)?;
-    refuse_introspect_error(&args.build.introspect)?;
     let printer = Printer::new(&args.build.rows, &settings);
     let Some(repository) = args.build.dimgs.pop() else {
         return Err(Failure::input("no repository is named").hint("strake dimg bp [DIMG ...] REPO"));
@@ -89,17 +87,6 @@ fn check_terminal(asked: &IntrospectArgs) -> Result<(), Failure> {
         .hint("leave the --introspect options out, or start strake on a terminal"))
 }
 
-/// What is asked for and not done must not pass for done.
-fn refuse_introspect_error(asked: &IntrospectArgs) -> Result<(), Failure> {
-    if !asked.introspect_error {
-        return Ok(());
-    }
-    Err(Failure::input(
-        "--introspect-error is not built yet: what a failed command leaves behind is not kept",
-    )
-    .hint("look at the state before the stage with --introspect-before-error"))
-}
-
 fn mode(args: &DimgBuildArgs) -> Mode {
     if args.project.dev { Mode::Developer } else { Mode::Committed }
 }
@@ -110,11 +97,12 @@ fn build_in(
     printer: &Printer,
     push: Option<&PushWhat<'_>>,
 ) -> Result<u8, Failure> {
-    let project = Project::open(&args.project, &session.settings, &session.cancellation)?;
+    let project = Project::open(&args.project, &session.settings, &session.cancellation, Reach::Network)?;
     let push = push.map(|what| Push::new(session, &project, printer, what)).transpose()?;
     let resources = Resources::new(session, args.lock_timeout);
     let _images = resources.images(&project, Hold::Shared)?;
     let images = select(&project.file, &args.dimgs)?;
+    let introspection = Introspection::new(&args.introspect, &project.file)?;
     let mut planner = Planner::new(
         &project,
         PlanRequest {
@@ -137,7 +125,7 @@ fn build_in(
         labels: assemble::labels(&project, mode(args), &session.settings.platform)?,
         network: session.settings.network,
         tools_dir: session.settings.variable("STRAKE_TOOLS").map(PathBuf::from),
-        ssh_agent: agent(args, session),
+        ssh_agent: project.ssh_agent().map(Path::to_owned),
         shared: Shared::default(),
         shows: if args.progress.is_some() { Shows::Progress } else { Shows::Output },
     };
@@ -149,8 +137,7 @@ fn build_in(
         final_repository: final_repository(args, session, &project)?,
         printer,
         assembler,
-        introspect: &args.introspect,
-        answered: BTreeSet::new(),
+        introspection,
     };
     for image in &images {
         let level = match project.file.image(*image).name.as_str() {
@@ -163,7 +150,7 @@ fn build_in(
         let finished = assembly.image(*image, level)?;
         assembly.publish_final(&finished)?;
     }
-    assembly.say_what_was_not_seen();
+    assembly.look_at_the_rest(&images)?;
     if let Some(push) = push {
         push.all(&mut planner, &images)?;
     }
@@ -199,13 +186,6 @@ fn final_repository(
     args.repositories.final_repo.as_ref().map(|name| repository(name, session, project)).transpose()
 }
 
-/// The agent that commands can ask: the session's, unless only the named keys are to be used.
-fn agent(args: &DimgBuildArgs, session: &Session) -> Option<PathBuf> {
-    let socket = session.settings.ssh_agent().filter(|_| args.project.ssh_keys.is_empty())?;
-    let is_socket = std::fs::metadata(&socket).is_ok_and(|found| found.file_type().is_socket());
-    is_socket.then_some(socket)
-}
-
 fn dry_run(
     args: &DimgBuildArgs,
     settings: &Settings,
@@ -213,8 +193,10 @@ fn dry_run(
     printer: &Printer,
 ) -> Result<u8, Failure> {
     let cancellation = session.map_or_else(Cancellation::new, |session| session.cancellation.clone());
-    let project = Project::open(&args.project, settings, &cancellation)?;
+    let project = Project::open(&args.project, settings, &cancellation, Reach::Local)?;
     let images = select(&project.file, &args.dimgs)?;
+    // Nothing is opened, but what is wrong is told.
+    Introspection::new(&args.introspect, &project.file)?;
     let platform = settings.platform.clone();
     let mut planner =
         Planner::new(&project, PlanRequest { session, platform, mode: mode(args), reach: Reach::Local });

@@ -4,6 +4,7 @@ mod assemble;
 mod build;
 mod cleanup;
 mod exchange;
+mod introspect;
 mod locks;
 mod presets;
 mod printer;
@@ -24,7 +25,7 @@ use crate::args::{
     StagesCommand,
 };
 use crate::failure::Failure;
-use crate::project::{Project, select};
+use crate::project::{Project, Reach, select};
 use crate::settings::Settings;
 
 /// `strake dimg …`.
@@ -101,7 +102,7 @@ fn exchange_presets(args: &mut ExchangeArgs, settings: &Settings) -> Result<(), 
 
 /// `strake dimg list`. Needs no store.
 pub(super) fn list(args: &DimgListArgs, settings: &Settings) -> Result<u8, Failure> {
-    let project = Project::open(&args.project, settings, &Cancellation::new())?;
+    let project = Project::open(&args.project, settings, &Cancellation::new(), Reach::Local)?;
     for id in select(&project.file, &args.dimgs)? {
         output::line(&project.file.image(id).name.to_string())?;
     }

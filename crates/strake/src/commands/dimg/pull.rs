@@ -21,7 +21,8 @@ use super::push::{in_exchange, planner, repository, split};
 use crate::args::StagesPullArgs;
 use crate::failure::Failure;
 use crate::project::{
-    Candidate, Planner, Project, Role, STAGE_PREFIX, Shelf, Shelves, Unreachable, needed, select, stage_tag,
+    Candidate, Planner, Project, Reach, Role, STAGE_PREFIX, Shelf, Shelves, Unreachable, needed, select,
+    stage_tag,
 };
 use crate::report;
 use crate::session::Session;
@@ -32,7 +33,8 @@ use crate::ui::conveyor::State;
 pub(super) fn pull(args: &StagesPullArgs, settings: Settings) -> Result<u8, Failure> {
     in_exchange(&args.exchange, "Pulling", settings, |session, printer| {
         let (name, dimgs) = split(&args.words)?;
-        let project = Project::open(&args.exchange.project, &session.settings, &session.cancellation)?;
+        let project =
+            Project::open(&args.exchange.project, &session.settings, &session.cancellation, Reach::Local)?;
         let images = select(&project.file, dimgs)?;
         let repository = repository(name, session, &project)?;
         let shelf = Shelf { role: Role::Main, repository: repository.clone() };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use strake_engine::Environment;
-use strake_engine::image::{self, Existing, Force, ImageError, PushOptions};
+use strake_engine::image::{self, Force, ImageError, PushOptions};
 use strake_engine::lock::Hold;
 use strake_frontend::stagefile::ImageId;
 use strake_frontend::stagefile::plan::{Mode, Plan};
@@ -53,7 +53,8 @@ pub(super) fn push(args: &DimgPushArgs, settings: Settings) -> Result<u8, Failur
     let stages = if args.with_stages { Stages::Too } else { Stages::Not };
     in_exchange(&args.exchange, "Pushing", settings, |session, printer| {
         let (repository, dimgs) = split(&args.words)?;
-        let project = Project::open(&args.exchange.project, &session.settings, &session.cancellation)?;
+        let project =
+            Project::open(&args.exchange.project, &session.settings, &session.cancellation, Reach::Local)?;
         let images = select(&project.file, dimgs)?;
         let what = PushWhat { repository, stages, tags: &args.tags };
         let push = Push::new(session, &project, printer, &what)?.of(&args.exchange);
@@ -66,7 +67,8 @@ pub(super) fn push(args: &DimgPushArgs, settings: Settings) -> Result<u8, Failur
 pub(super) fn spush(args: &DimgSpushArgs, settings: Settings) -> Result<u8, Failure> {
     in_exchange(&args.exchange, "Pushing", settings, |session, printer| {
         let (repository, dimgs) = split(&args.words)?;
-        let project = Project::open(&args.exchange.project, &session.settings, &session.cancellation)?;
+        let project =
+            Project::open(&args.exchange.project, &session.settings, &session.cancellation, Reach::Local)?;
         let [dimg] = dimgs else {
             let none = dimgs.is_empty();
             let image = none.then(|| select_one(&project.file, None)).transpose()?;
@@ -98,7 +100,8 @@ fn single(
 pub(super) fn stages(args: &StagesPushArgs, settings: Settings) -> Result<u8, Failure> {
     in_exchange(&args.exchange, "Pushing", settings, |session, printer| {
         let (repository, dimgs) = split(&args.words)?;
-        let project = Project::open(&args.exchange.project, &session.settings, &session.cancellation)?;
+        let project =
+            Project::open(&args.exchange.project, &session.settings, &session.cancellation, Reach::Local)?;
         let images = select(&project.file, dimgs)?;
         let what = PushWhat { repository, stages: Stages::Too, tags: &TagNames::default() };
         let push = Push::new(session, &project, printer, &what)?.of(&args.exchange);
@@ -320,11 +323,8 @@ impl<'a> Push<'a> {
         }
         self.row(level, title, State::Pushing)?;
         let started = Instant::now();
-        let options = PushOptions {
-            compression: self.session.settings.compression,
-            existing: Existing::Check,
-            ..PushOptions::default()
-        };
+        let options =
+            PushOptions { compression: self.session.settings.compression, ..PushOptions::default() };
         let pushed = self.session.with(|env| image::push_as(env, local, target, &options));
         let state = match &pushed {
             Ok(_) => State::Done(started.elapsed()),

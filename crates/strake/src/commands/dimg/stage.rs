@@ -42,7 +42,7 @@ pub(super) fn find(
     dimg: Option<&str>,
     stage: Option<StageKind>,
 ) -> Result<FoundStage, Failure> {
-    let project = Project::open(args, &session.settings, &session.cancellation)?;
+    let project = Project::open(args, &session.settings, &session.cancellation, Reach::Local)?;
     let image: ImageId = select_one(&project.file, dimg)?;
     let mode = if args.dev { Mode::Developer } else { Mode::Committed };
     let platform = session.settings.platform.clone();

@@ -42,7 +42,7 @@ fn tag_in(args: &DimgTagArgs, session: &Session, printer: &Printer) -> Result<u8
     let Some((repository, dimgs)) = args.words.split_last() else {
         return Err(Failure::input("no repository is named"));
     };
-    let project = Project::open(&args.project, &session.settings, &session.cancellation)?;
+    let project = Project::open(&args.project, &session.settings, &session.cancellation, Reach::Local)?;
     let images = select(&project.file, dimgs)?;
     let tags = asked(&args.tags, &project, session)?;
     let platform = session.settings.platform.clone();

@@ -20,7 +20,7 @@ use crate::args::{
     MrproperArgs, StagesCleanupPlace, StagesCleanupPlaceArgs,
 };
 use crate::failure::Failure;
-use crate::project::{Project, STAGE_PREFIX, select};
+use crate::project::{Project, Reach, STAGE_PREFIX, select};
 use crate::session::Session;
 use crate::settings::Settings;
 use deletion::Deletion;
@@ -42,7 +42,8 @@ fn in_scene(
     work: impl FnOnce(&Scene<'_>, &mut Deletion<'_>) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
     deleting(told, settings, |session, resources, deletion| {
-        let project = Project::open(&told.exchange.project, &session.settings, &session.cancellation)?;
+        let project =
+            Project::open(&told.exchange.project, &session.settings, &session.cancellation, Reach::Local)?;
         work(&Scene { session, project, resources }, deletion)
     })
 }
