@@ -82,11 +82,8 @@ pub(super) fn deliver(
     let mut notes = Vec::new();
     for name in pushed_names(args) {
         session.permit(&name)?;
-        let options = PushOptions {
-            compression: chosen(session, args, None),
-            annotations: stage.annotations.clone(),
-            ..PushOptions::default()
-        };
+        let options =
+            PushOptions { compression: chosen(session, args, None), annotations: stage.annotations.clone() };
         let pushed = image::push(env, &name, &options)?;
         notes.push(transfer::push_summary(&name.familiar(), &pushed));
         manifest = Some(pushed.descriptor);
