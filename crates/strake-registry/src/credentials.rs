@@ -12,7 +12,7 @@ const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 /// What docker's `config.json` and containers' `auth.json` say about who we are.
 ///
 /// No file at all is [`Credentials::default`]: anonymous everywhere.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// Host, or host and leading path, to credential.
     logins: BTreeMap<String, Credential>,
@@ -20,6 +20,8 @@ pub struct Credentials {
     helpers: BTreeMap<String, String>,
     /// The helper for hosts that have none of their own.
     store: Option<String>,
+    /// What was said for this run, by host, or host and leading path: no file and no helper is asked beside it.
+    said: BTreeMap<String, Credential>,
 }
 
 /// How we prove to one registry who we are.
@@ -95,6 +97,9 @@ impl Credentials {
             self.helpers.entry(key).or_insert(helper);
         }
         self.store = self.store.take().or(other.store);
+        for (key, login) in other.said {
+            self.said.entry(key).or_insert(login);
+        }
     }
 
     /// Adds one credential, for `host` or `host/path`; it replaces what was known.
@@ -102,8 +107,17 @@ impl Credentials {
         self.logins.insert(normalise(key), credential);
     }
 
+    /// Adds one credential, for `host` or `host/path`, that comes before all files and helpers; it replaces what was
+    /// said before.
+    pub fn say(&mut self, key: &str, credential: Credential) {
+        self.said.insert(normalise(key), credential);
+    }
+
     /// What is known for a repository: the longest leading path that has an entry wins.
     pub(crate) fn find(&self, registry: &str, repository: &str) -> Found<'_> {
+        if let Some(said) = longest_prefix(&self.said, registry, repository) {
+            return Found { helper: None, login: Some(said) };
+        }
         let login = longest_prefix(&self.logins, registry, repository);
         let helper = longest_prefix(&self.helpers, registry, repository).or(self.store.as_ref());
         let server = if registry == "docker.io" { DOCKER_HUB_KEY } else { registry };
@@ -222,6 +236,18 @@ mod tests {
         assert_eq!(login("kept.example", "a"), None);
         assert_eq!(login("evil-quay.io", "team/app"), None);
         assert_eq!(login("quay.io.evil.example", "team/app"), None);
+    }
+
+    #[test]
+    fn what_was_said_comes_before_files_and_helpers() {
+        let mut credentials = Credentials::from_json(FILE).unwrap();
+        credentials.say("https://gcr.io/", basic("me", "now"));
+        credentials.say("quay.io", basic("me", "here"));
+        let found = credentials.find("gcr.io", "a");
+        assert_eq!((found.helper, found.login), (None, Some(&basic("me", "now"))));
+        assert_eq!(credentials.find("quay.io", "team/app").login, Some(&basic("me", "here")));
+        assert_eq!(credentials.find("docker.io", "library/debian").login, Some(&basic("hub", "secret")));
+        assert_eq!(credentials.find("evil-quay.io", "team").login, None);
     }
 
     #[test]

@@ -12,6 +12,10 @@ pub enum Base {
     Busybox,
     /// Debian's essential packages with `setcap`, `setfattr`, `ssh` and the certificates.
     Tools,
+    /// Debian with Node's npm, as the examples use it.
+    Web,
+    /// Debian with PHP and composer, for `examples/symfony-like`.
+    Php,
 }
 
 impl Base {
@@ -20,6 +24,8 @@ impl Base {
         match self {
             Self::Busybox => "busybox",
             Self::Tools => "tools",
+            Self::Web => "web",
+            Self::Php => "php",
         }
     }
 }

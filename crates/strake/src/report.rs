@@ -40,26 +40,35 @@ pub(crate) fn set_colour(wanted: bool) {
 
 /// Prints why the program ends.
 pub(crate) fn print(failure: &Failure) {
+    if ui::fail_programs(failure) {
+        return;
+    }
     let _ = std::io::stderr().lock().write_all(render(failure, COLOUR.load(Ordering::Relaxed)).as_bytes());
 }
 
 /// Prints a warning outside of any build.
 pub(crate) fn warn(text: &str) {
+    if ui::warn_programs(text) {
+        return;
+    }
     let text = ui::clean(text.as_bytes());
-    let _ = writeln!(
-        std::io::stderr().lock(),
-        "{}: {text}",
-        paint("warning", "33", COLOUR.load(Ordering::Relaxed))
-    );
+    let warning = paint("warning", "33", COLOUR.load(Ordering::Relaxed));
+    let _ = ui::aside(|| writeln!(std::io::stderr().lock(), "{warning}: {text}"));
 }
 
 /// Prints text that is laid out and clean.
 pub(crate) fn text(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    if text.is_empty() || ui::warn_programs(text.trim_end()) {
+        return;
+    }
+    let _ = ui::aside(|| std::io::stderr().lock().write_all(text.as_bytes()));
 }
 
 /// Prints something the user may want to know while a command goes on.
 pub(crate) fn note(text: &str) {
+    if ui::warn_programs(text) {
+        return;
+    }
     let _ = writeln!(std::io::stderr().lock(), "{}", ui::clean(text.as_bytes()));
 }
 

@@ -7,6 +7,7 @@ mod archive;
 mod dest;
 mod layout;
 mod local;
+mod paths;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,8 @@ use crate::image::{self, Dest, ImageError};
 use crate::request::Environment;
 pub(crate) use archive::blob_name;
 pub(crate) use layout::Layout;
+
+pub use paths::{PathCopy, Wanted, copy_paths};
 
 /// Where an image or the files of a stage go, and in which form.
 #[derive(Debug, Clone, PartialEq, Eq)]

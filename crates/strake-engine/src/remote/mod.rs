@@ -16,15 +16,17 @@
 //! a while, and the build goes on without it.
 
 mod caches;
+mod coordinate;
 mod document;
 mod mounts;
 mod publish;
 mod selection;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use strake_etcd::Coordinator;
 use strake_oci::{Compression, Descriptor, DiffId, Digest, ParsedManifest, Reference};
 use strake_registry::{ErrorKind, RegistryError};
 use strake_store::{LayerBlob, StoreError};
@@ -63,6 +65,8 @@ pub struct Sharing {
     pub to: Vec<CacheTarget>,
     /// Whether the image of a target is to carry the records of its steps.
     pub inline: bool,
+    /// Who keeps the locks that machines share.
+    pub coordinator: Option<Arc<Coordinator>>,
     /// How layers that have no blob yet are compressed.
     pub compression: Compression,
 }
@@ -78,6 +82,7 @@ impl Default for Sharing {
             from: Vec::new(),
             to: Vec::new(),
             inline: false,
+            coordinator: None,
             compression: Compression::Gzip,
         }
     }
@@ -119,6 +124,8 @@ struct State {
     /// What copies select, as a cache has said.
     selections: BTreeMap<Digest, Digest>,
     repositories: BTreeMap<String, Repository>,
+    /// etcd failed, and is asked again then.
+    uncoordinated_until: Option<Instant>,
 }
 
 /// What is known of one repository.

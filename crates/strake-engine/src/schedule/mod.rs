@@ -13,7 +13,8 @@
 //! ```
 //!
 //! The slot of a step that waits for another one to build the same or to leave a cache mount is free for others, so
-//! that waiting never blocks work. Everything is taken in one order: the step's lock, those of its cache mounts by
+//! that waiting never blocks work. Everything is taken in one order: the step's lock (on this machine, then
+//! the one that machines share), those of its cache mounts by
 //! name, a slot, and last the layers it stands on, from the bottom up. Whoever has one of these waits only for what
 //! comes later in the order; a slot that was had before is given back as soon as a lock is not free. So there is no
 //! cycle to deadlock on.

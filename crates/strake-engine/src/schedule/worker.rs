@@ -1,11 +1,13 @@
 use std::sync::mpsc::{Sender, sync_channel};
 
+use strake_etcd::LockGuard;
 use strake_graph::StepId;
 
 use super::Message;
 use crate::error::StepError;
 use crate::event::Event;
 use crate::lock::{Hold, Lease, Waiter, Waiting};
+use crate::signature::Signature;
 use crate::step::{Build, Inputs, Miss, Resolved};
 
 /// Takes a step that missed to its end. Starts with a slot; says whether it still has one when it ends.
@@ -14,7 +16,7 @@ pub(crate) fn run(build: &Build<'_>, step: StepId, inputs: &Inputs, miss: Miss, 
     let mut worker = Worker { build, step, loop_, held_slot: true };
     let (result, made) = match worker.locked_run(inputs, miss) {
         Ok(Outcome::Found(resolved)) => (Ok(resolved), None),
-        Ok(Outcome::Made(resolved, lease)) => (Ok(resolved), Some(lease)),
+        Ok(Outcome::Made(resolved, locks)) => (Ok(resolved), Some(locks)),
         Err(error) => (Err(error), None),
     };
     let is_published = made.is_some() && build.remote.is_told();
@@ -37,7 +39,14 @@ enum Outcome {
     /// Somebody else made it meanwhile.
     Found(Resolved),
     /// It was carried out; the lock is held until all have what they need.
-    Made(Resolved, Lease),
+    Made(Resolved, StepLocks),
+}
+
+/// The locks of a step: on this machine, and among all machines. The latter is let go first: whoever waits for it here
+/// then finds the step in the store.
+struct StepLocks {
+    _shared: Option<LockGuard>,
+    _here: Lease,
 }
 
 struct Worker<'a> {
@@ -50,6 +59,8 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn locked_run(&mut self, inputs: &Inputs, miss: Miss) -> Result<Outcome, StepError> {
         let lease = self.lock(&miss.signature.to_string(), Hold::Alone)?;
+        let shared = self.lock_shared(miss.signature);
+        let locks = StepLocks { _here: lease, _shared: shared };
         // Whoever held the lock has most likely built the very step. Even without waiting somebody may have finished
         // it between our look and our lock.
         if let Some(resolved) = self.build.look_again(self.step, inputs, miss.signature)? {
@@ -61,11 +72,23 @@ impl Worker<'_> {
         if !self.held_slot && !self.wait_for_slot() {
             return Err(StepError::Cancelled);
         }
-        Ok(Outcome::Made(self.build.execute(self.step, inputs, miss, caches)?, lease))
+        Ok(Outcome::Made(self.build.execute(self.step, inputs, miss, caches)?, locks))
+    }
+
+    /// Takes a lock of this machine.
+    fn lock(&mut self, name: &str, hold: Hold) -> Result<Lease, StepError> {
+        let locks = &self.build.locks;
+        self.waiting(|waiter| locks.acquire(name, hold, waiter))?.ok_or(StepError::Cancelled)
+    }
+
+    /// Takes the lock that machines share, if they share any.
+    fn lock_shared(&mut self, signature: Signature) -> Option<LockGuard> {
+        let remote = self.build.remote;
+        self.waiting(|waiter| remote.lock(signature, waiter))
     }
 
     /// Takes a lock. While somebody else has it, the slot is given back and the user is told who.
-    fn lock(&mut self, name: &str, hold: Hold) -> Result<Lease, StepError> {
+    fn waiting<T>(&mut self, take: impl FnOnce(Waiter<'_>) -> T) -> T {
         let (build, step) = (self.build, self.step);
         let mut hears = |waiting| match waiting {
             Waiting::Begun if self.held_slot => {
@@ -77,8 +100,7 @@ impl Worker<'_> {
             Waiting::For(holder) => build.event(Event::StepWaiting(step, holder)),
         };
         let gives_up = || build.is_stopping();
-        let waiter = Waiter { me: &build.holder(step), hears: &mut hears, gives_up: &gives_up };
-        build.locks.acquire(name, hold, waiter)?.ok_or(StepError::Cancelled)
+        take(Waiter { me: &build.holder(step), hears: &mut hears, gives_up: &gives_up })
     }
 
     fn wait_for_slot(&mut self) -> bool {

@@ -9,8 +9,8 @@ use strake_graph::HostEntry;
 use strake_oci::{Platform, Reference};
 
 use super::{
-    Assignment, CacheFromSpec, CacheToSpec, CompressionSpec, NetworkSpec, OutputSpec, ProgressMode,
-    SharingArgs, csv, nearest::nearest,
+    Assignment, CacheFromSpec, CacheToSpec, CompressionSpec, LoginArgs, NetworkSpec, OutputSpec,
+    ProgressMode, SharingArgs, csv, nearest::nearest,
 };
 
 /// `strake build`.
@@ -133,6 +133,9 @@ pub(crate) struct BuildArgs {
     /// As `--provenance`
     #[arg(long, hide = true, value_parser = no_attestation)]
     pub(crate) sbom: Option<String>,
+    /// Who we are to the registry.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 }
 
 /// One platform; docker takes several.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use strake_frontend::stagefile::StageKind;
 
-use super::ProgressMode;
 use super::dimg_cleanup::{CleanupArgs, FlushArgs, MrproperArgs};
 use super::dimg_registry::{
     DimgBpArgs, DimgPushArgs, DimgSpushArgs, StageRepositories, StagesArgs, TagNames,
 };
+use super::{LoginArgs, ProgressMode};
 
 /// `strake dimg`.
 #[derive(Debug, Args)]
@@ -57,6 +57,8 @@ pub(crate) enum DimgCommand {
     Cleanup(Box<CleanupArgs>),
     /// Delete stages and images of all projects on this machine
     Mrproper(Box<MrproperArgs>),
+    /// Copy files out of an image or an artifact into a directory
+    Export(Box<DimgExportArgs>),
     /// Tell the names of stages
     Stage(StageArgs),
     /// Turn any text into a name that fits everywhere
@@ -136,7 +138,7 @@ pub(crate) struct DimgBuildArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Seconds to wait for another process that assembles a stage
-    #[arg(long, value_name = "TIMEOUT", default_value_t = 86_400)]
+    #[arg(long, value_name = "TIMEOUT", default_value_t = Self::LOCK_TIMEOUT)]
     pub(crate) lock_timeout: u64,
     /// Repositories of stages.
     #[command(flatten)]
@@ -156,6 +158,14 @@ pub(crate) struct DimgBuildArgs {
     /// Accepted for dapp's sake: a stage is always kept as soon as it is finished
     #[arg(long, hide = true)]
     pub(crate) force_save_cache: bool,
+    /// Who we are to the registry.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+}
+
+impl DimgBuildArgs {
+    /// A day, in seconds.
+    pub(crate) const LOCK_TIMEOUT: u64 = 86_400;
 }
 
 /// Where to open a shell while images are assembled.
@@ -269,6 +279,41 @@ pub(crate) struct DimgTagArgs {
     pub(crate) rows: RowArgs,
 }
 
+/// `strake dimg export`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  strake dimg export /srv/app/app .             out of the only image of the stage file, to ./app
+  strake dimg export assets /out/js /out/css dist
+  strake dimg export assets /out/. dist         what /out holds
+  strake dimg export --build assets /out/. dist
+  strake dimg export --stage install web /etc/passwd .
+
+DEST is a directory, made where there is none; each path gets its last name in it, and PATH/. is what a directory
+holds. What is there stays unless the image has something of the same name. Files belong to the caller.")]
+pub(crate) struct DimgExportArgs {
+    /// Name of the image or artifact where there are several images; absolute paths in it; a directory
+    #[arg(value_name = "DIMG|ARTIFACT] PATH... [DEST", required = true)]
+    pub(crate) words: Vec<String>,
+    /// Stage whose files are meant [default: the last]
+    #[arg(long, value_name = "STAGE", value_parser = any_stage)]
+    pub(crate) stage: Option<StageKind>,
+    /// Assemble what is missing first
+    #[arg(long)]
+    pub(crate) build: bool,
+    /// Only show what would be copied
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Where the project is.
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// How rows are shown.
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+    /// Who we are to the registry.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+}
+
 /// `strake dimg stage`.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
@@ -334,6 +379,11 @@ fn point(kinds: &[StageKind], text: &str) -> Result<StagePoint, String> {
     Ok(StagePoint { image: Some(image.to_owned()), stage: one_of(&all, stage)? })
 }
 
+fn any_stage(text: &str) -> Result<StageKind, String> {
+    let others = StageKind::ARTIFACT.iter().filter(|kind| !StageKind::DIMG.contains(kind));
+    one_of(&StageKind::DIMG.iter().chain(others).copied().collect::<Vec<_>>(), text)
+}
+
 fn one_of(kinds: &[StageKind], text: &str) -> Result<StageKind, String> {
     kinds.iter().copied().find(|kind| kind.id() == text).ok_or_else(|| {
         let ids: Vec<_> = kinds.iter().map(|kind| kind.id()).collect();
@@ -351,6 +401,8 @@ mod tests {
     fn stages_are_those_of_their_conveyor() {
         assert_eq!(dimg_stage("g_a_latest_patch"), Ok(StageKind::GitLatestPatch));
         assert!(dimg_stage("build_artifact").unwrap_err().contains("docker_instructions"));
+        assert_eq!(any_stage("build_artifact"), Ok(StageKind::BuildArtifact));
+        assert_eq!(any_stage("docker_instructions"), Ok(StageKind::DockerInstructions));
         assert!(dimg_stage("instal").unwrap_err().contains("did you mean `install`?"));
     }
 

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DimgBuildArgs, FlushArgs, ProjectArgs, RowArgs, StagesCleanupArgs};
+use super::{DimgBuildArgs, FlushArgs, LoginArgs, ProjectArgs, RowArgs, StagesCleanupArgs};
 
 /// Which tags finished images get.
 #[derive(Debug, Default, Clone, Args)]
@@ -121,6 +121,9 @@ pub(crate) struct ExchangeArgs {
     /// Seconds to wait for another process that works on the same images
     #[arg(long, value_name = "TIMEOUT", default_value_t = 86_400)]
     pub(crate) lock_timeout: u64,
+    /// A login for this command.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
     /// Where the project is.
     #[command(flatten)]
     pub(crate) project: ProjectArgs,

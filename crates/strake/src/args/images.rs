@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use strake_oci::{Platform, Reference};
 
-use super::{Assignment, CompressionSpec, Format, ProgressMode};
+use super::{Assignment, CompressionSpec, Format, LoginArgs, ProgressMode};
 
 /// `strake pull`.
 #[derive(Debug, Args)]
@@ -27,6 +27,9 @@ pub(crate) struct PullArgs {
     /// How progress is shown [default: auto]
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) progress: Option<ProgressMode>,
+    /// Who we are to the registry.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 }
 
 /// `strake push`.
@@ -47,6 +50,9 @@ pub(crate) struct PushArgs {
     /// How progress is shown [default: auto]
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) progress: Option<ProgressMode>,
+    /// Who we are to the registry.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 }
 
 /// `strake tag`.

@@ -8,6 +8,7 @@ mod dimg;
 mod dimg_cleanup;
 mod dimg_registry;
 mod images;
+mod login;
 mod nearest;
 mod output;
 mod refused;
@@ -23,21 +24,22 @@ pub(crate) use build::{BuildArgs, SecretSource, SecretSpec};
 pub(crate) use cache::{CacheFromSpec, CacheToSpec};
 pub(crate) use choice::{BuildFiles, Chosen, choose};
 pub(crate) use dimg::{
-    ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgListArgs, DimgRunArgs, DimgTagArgs, IntrospectArgs,
-    ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs, StagePoint,
+    ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgExportArgs, DimgListArgs, DimgRunArgs, DimgTagArgs,
+    IntrospectArgs, ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs, StagePoint,
 };
 pub(crate) use dimg_cleanup::{
     CleanupArgs, CleanupPlace, CleanupRepoArgs, DeletionArgs, FlushArgs, FlushLocalArgs, FlushPlace,
     FlushRepoArgs, MrproperArgs, StagesCleanupArgs, StagesCleanupPlace, StagesCleanupPlaceArgs,
 };
 pub(crate) use dimg_registry::{
-    DimgBpArgs, DimgPushArgs, DimgSpushArgs, ExchangeArgs, StagesArgs, StagesCommand, StagesPullArgs,
-    StagesPushArgs, TagNames,
+    DimgBpArgs, DimgPushArgs, DimgSpushArgs, ExchangeArgs, StageRepositories, StagesArgs, StagesCommand,
+    StagesPullArgs, StagesPushArgs, TagNames,
 };
 pub(crate) use images::{
     ArchiveFormat, DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs,
     PushArgs, RmiArgs, SaveArgs, TagArgs,
 };
+pub(crate) use login::LoginArgs;
 pub(crate) use nearest::nearest;
 pub(crate) use output::{CompressionSpec, Destination, OutputKind, OutputSpec};
 pub(crate) use refused::refusal;

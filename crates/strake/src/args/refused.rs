@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::failure::Failure;
 
 /// Flags of `docker build` and `docker buildx build`.
-const FLAGS: [(&[&str], &str, &str); 12] = [
+const FLAGS: [(&[&str], &str, &str); 11] = [
     (
         &["--ssh"],
         "RUN --mount=type=ssh is not supported yet",
@@ -50,11 +50,6 @@ const FLAGS: [(&[&str], &str, &str); 12] = [
         "limit the whole build: systemd-run --scope -p MemoryMax=2G strake build …",
     ),
     (
-        &["--registry-username", "--registry-password"],
-        "a login for one command is not supported",
-        "credentials are docker's: docker login, or DOCKER_AUTH_CONFIG with the content of a config.json",
-    ),
-    (
         &["--build-context-directory"],
         "the context of a failed build is not exported yet",
         "leave it out: --introspect-error opens a shell where the command failed",
@@ -74,7 +69,7 @@ const COMMANDS: [(&[&str], &str, &str); 4] = [
     (
         &["login", "logout"],
         "credentials are docker's, and kept where docker keeps them",
-        "use docker, podman or skopeo login, or write ~/.docker/config.json",
+        "use docker, podman or skopeo login, or for one command --registry-username USER --registry-password-stdin",
     ),
     (
         &["buildx", "builder", "image"],

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use strake_oci::Platform;
 
-use super::{Assignment, NetworkSpec};
+use super::{Assignment, LoginArgs, NetworkSpec};
 
 /// `strake run`.
 #[derive(Debug, Args)]
@@ -64,6 +64,9 @@ pub(crate) struct RunArgs {
         allow_hyphen_values = true
     )]
     pub(crate) image_and_command: Vec<String>,
+    /// Who we are to the registry.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 }
 
 /// One `--volume`.

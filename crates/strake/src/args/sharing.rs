@@ -1,6 +1,7 @@
 //! Where finished steps and stages are shared with other machines.
 
 use clap::Args;
+use strake_etcd::EtcdConfig;
 use strake_oci::Reference;
 
 /// Where finished steps and stages are shared.
@@ -18,6 +19,10 @@ pub(crate) struct SharingArgs {
     /// (repeatable)
     #[arg(long = "secondary-repo", value_name = "REPO", value_parser = repository)]
     pub(crate) secondary_repos: Vec<Reference>,
+    /// etcd that tells machines building with the same --repo who builds what: etcd://[USER@]HOST:PORT[,…][/PREFIX],
+    /// etcds:// for TLS [STRAKE_COORDINATE; password in STRAKE_ETCD_PASSWORD]
+    #[arg(long, value_name = "URL")]
+    pub(crate) coordinate: Option<EtcdConfig>,
     /// Whether what cache mounts hold is kept in --repo too: local, or repo[,max=SIZE] [default: local; max=4g]
     #[arg(long, value_name = "WHERE", value_parser = cache_mounts, default_value = "local", hide_default_value = true)]
     pub(crate) cache_mounts: CacheMounts,

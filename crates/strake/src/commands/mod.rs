@@ -66,7 +66,7 @@ fn with_settings(command: Command, settings: Settings) -> Result<u8, Failure> {
         Command::Du(args) => prune::usage(&args, settings),
         Command::Prune(args) => prune::prune(&args, settings),
         Command::Dimg(args) => dimg::dimg(args, settings),
-        Command::List(args) => dimg::list(&args, &settings),
+        Command::List(args) => dimg::list(args, &settings),
         Command::Stage(args) => dimg::stage(args, settings),
         Command::Doctor => doctor::doctor(&settings),
         Command::Completion(_) | Command::Man(_) | Command::Slug(_) | Command::Version => Ok(0),
@@ -87,5 +87,6 @@ fn in_session(
 /// How a command shows its progress.
 fn ui(settings: &Settings, title: &'static str, flag: Option<ProgressMode>, quiet: bool) -> UiOptions {
     let mode = if quiet { ProgressMode::Quiet } else { flag.unwrap_or(settings.progress) };
+    crate::ui::announce(mode);
     UiOptions { mode, colour: settings.colour, explain: false, title }
 }

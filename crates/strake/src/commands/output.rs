@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::failure::{Failure, reason};
+use crate::ui;
 
 /// Prints a line.
 ///
@@ -17,8 +18,11 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
 /// # Errors
 /// As [`line`].
 pub(super) fn write(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    let written = ui::aside(|| {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    });
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::environment(format!("write to standard output: {}", reason(&error))))
         }

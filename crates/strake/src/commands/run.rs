@@ -21,7 +21,15 @@ use crate::settings::{Settings, network};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// `strake run`.
-pub(super) fn run(args: &RunArgs, settings: Settings) -> Result<u8, Failure> {
+pub(super) fn run(args: &RunArgs, mut settings: Settings) -> Result<u8, Failure> {
+    if args.interactive && args.login.registry_password_stdin {
+        return Err(Failure::input("-i and --registry-password-stdin both want standard input")
+            .hint("pull the image first, or set STRAKE_REGISTRY_PASSWORD"));
+    }
+    // What is no name is an id, which no registry is asked for.
+    let name: Option<strake_oci::Reference> =
+        args.image_and_command.first().and_then(|name| name.parse().ok());
+    settings.log_in(&args.login, &name.iter().collect::<Vec<_>>())?;
     let options = ui(&settings, "Fetching", None, false);
     in_session(settings, options, |session| run_in(session, args))
 }

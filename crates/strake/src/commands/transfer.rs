@@ -11,7 +11,8 @@ use crate::settings::{Settings, compression};
 use crate::ui as show;
 
 /// `strake pull`. The names and ids of what was pulled go to standard output.
-pub(super) fn pull(args: &PullArgs, settings: Settings) -> Result<u8, Failure> {
+pub(super) fn pull(args: &PullArgs, mut settings: Settings) -> Result<u8, Failure> {
+    settings.log_in(&args.login, &args.names.iter().collect::<Vec<_>>())?;
     let options = ui(&settings, "Pulling", args.progress, args.quiet);
     in_session(settings, options, |session| {
         let platform = args.platform.as_ref().unwrap_or(&session.settings.platform);
@@ -31,7 +32,8 @@ pub(super) fn pull(args: &PullArgs, settings: Settings) -> Result<u8, Failure> {
 }
 
 /// `strake push`. The digests go to standard output.
-pub(super) fn push(args: &PushArgs, settings: Settings) -> Result<u8, Failure> {
+pub(super) fn push(args: &PushArgs, mut settings: Settings) -> Result<u8, Failure> {
+    settings.log_in(&args.login, &args.names.iter().collect::<Vec<_>>())?;
     let options = ui(&settings, "Pushing", args.progress, args.quiet);
     in_session(settings, options, |session| {
         let chosen = args.compression.map_or(session.settings.compression, compression);

@@ -4,17 +4,28 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use strake_registry::Credentials;
+use strake_registry::{Credential, Credentials, Secret};
 
 use super::Outside;
 use crate::failure::{Failure, Kind};
 
-/// Reads all files; what an earlier one says wins.
+/// Reads a directory that was named for strake alone; otherwise takes the token of a GitLab job, and reads all files.
+/// What comes earlier wins.
 ///
 /// # Errors
-/// When one that exists cannot be read or understood.
+/// When a file that exists, or was named, cannot be read or understood.
 pub(super) fn read(outside: &Outside) -> Result<Credentials, Failure> {
+    if let Some(directory) = either(outside, "DOCKER_CONFIG") {
+        let path = PathBuf::from(directory).join("config.json");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| Failure::file("read credentials", &path, &error))?;
+        return Credentials::from_json(&text).map_err(|error| unusable(&path.display().to_string(), error));
+    }
     let mut credentials = Credentials::default();
+    if let Some((registry, token)) = ci_token(outside)? {
+        let password = Secret::new(token);
+        credentials.say(&registry, Credential::Basic { user: "gitlab-ci-token".to_owned(), password });
+    }
     if let Some(text) = outside.text("DOCKER_AUTH_CONFIG")?.filter(|text| !text.is_empty()) {
         let found = Credentials::from_json(&text).map_err(|error| unusable("DOCKER_AUTH_CONFIG", error))?;
         credentials.merge(found);
@@ -27,6 +38,26 @@ pub(super) fn read(outside: &Outside) -> Result<Credentials, Failure> {
         }
     }
     Ok(credentials)
+}
+
+/// A variable of ours, or of dapp's.
+fn either<'o>(outside: &'o Outside, name: &str) -> Option<&'o std::ffi::OsStr> {
+    let variable = |prefix: &str| outside.raw(&format!("{prefix}_{name}")).filter(|value| !value.is_empty());
+    variable("STRAKE").or_else(|| variable("DAPP"))
+}
+
+/// The registry of a GitLab project and the token that a job has for it. Google's registry knows no such tokens.
+fn ci_token(outside: &Outside) -> Result<Option<(String, String)>, Failure> {
+    let variable = |name: &str| Ok::<_, Failure>(outside.text(name)?.filter(|value| !value.is_empty()));
+    let is_wanted =
+        variable("GITLAB_CI")?.is_some() && either(outside, "IGNORE_CI_DOCKER_AUTOLOGIN").is_none();
+    let pair = variable("CI_REGISTRY")?.zip(variable("CI_JOB_TOKEN")?);
+    Ok(pair.filter(|(registry, _)| is_wanted && !is_googles(registry)))
+}
+
+fn is_googles(registry: &str) -> bool {
+    let host = registry.split('/').next().unwrap_or_default();
+    host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with("-docker.pkg.dev")
 }
 
 fn unusable(place: &str, error: strake_registry::RegistryError) -> Failure {

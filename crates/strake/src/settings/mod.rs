@@ -5,6 +5,7 @@
 
 mod credentials;
 mod file;
+mod login;
 mod outside;
 mod registries;
 mod zone;
@@ -12,7 +13,9 @@ mod zone;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use strake_etcd::{Coordinator, EtcdConfig, Secret};
 use strake_graph::Network;
 use strake_oci::{Compression, Platform, Reference};
 use strake_registry::{ProxyConfig, RegistryConfig};
@@ -46,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) ca_certs: Option<PathBuf>,
     /// The repository that finished steps are shared through.
     pub(crate) repo: Option<Reference>,
+    /// The etcd that machines coordinate through.
+    coordinate: Option<EtcdConfig>,
     /// Which executor runs containers.
     pub(crate) executor: ExecutorChoice,
     /// Which snapshotter the store uses.
@@ -65,6 +70,8 @@ pub(crate) struct Settings {
     /// Where the registries' settings and credentials are read from, at the first need of a registry.
     outside: Outside,
     mirrors: file::Registries,
+    /// Said for this command only.
+    login: Option<login::Login>,
 }
 
 /// Which executor runs containers.
@@ -134,6 +141,7 @@ impl Settings {
             source_date_epoch: source_date_epoch(&outside)?,
             ca_certs: text("STRAKE_CA_CERTS", &file.ca_certs)?.map(PathBuf::from),
             repo: repo(text("STRAKE_REPO", &file.repo)?)?,
+            coordinate: coordinate(text("STRAKE_COORDINATE", &file.coordinate)?)?,
             executor: executor(text("STRAKE_EXECUTOR", &file.executor)?.as_deref(), &outside)?,
             snapshotter: snapshotter(text("STRAKE_SNAPSHOTTER", &file.snapshotter)?.as_deref())?,
             ssh_known_hosts: outside.path("STRAKE_SSH_KNOWN_HOSTS").or(file.ssh_known_hosts),
@@ -144,6 +152,7 @@ impl Settings {
             warnings,
             mirrors: file::merge_registries(file.registry, registries_conf),
             outside,
+            login: None,
         })
     }
 
@@ -152,8 +161,11 @@ impl Settings {
     /// # Errors
     /// When a file that exists cannot be read or understood.
     pub(crate) fn registry(&self) -> Result<RegistryConfig, Failure> {
-        let mut config =
-            RegistryConfig { credentials: credentials::read(&self.outside)?, ..RegistryConfig::default() };
+        let mut credentials = credentials::read(&self.outside)?;
+        if let Some(login) = &self.login {
+            login.add_to(&mut credentials)?;
+        }
+        let mut config = RegistryConfig { credentials, ..RegistryConfig::default() };
         for (name, registry) in &self.mirrors {
             if !registry.mirrors.is_empty() {
                 config
@@ -216,6 +228,33 @@ impl Settings {
         ["GITLAB_CI", "TRAVIS"]
             .into_iter()
             .any(|name| self.outside.raw(name).is_some_and(|value| !value.is_empty()))
+    }
+
+    /// Who keeps the locks that machines share: as typed, or as set.
+    ///
+    /// # Errors
+    /// When there is nothing to coordinate, or a user without a password.
+    pub(crate) fn coordinator(
+        &self,
+        typed: Option<&EtcdConfig>,
+        has_repository: bool,
+    ) -> Result<Option<Arc<Coordinator>>, Failure> {
+        if typed.is_some() && !has_repository {
+            return Err(Failure::input("--coordinate: machines share nothing without a repository")
+                .hint("name it with --repo REPO"));
+        }
+        let Some(config) = typed.or(self.coordinate.as_ref()).filter(|_| has_repository) else {
+            return Ok(None);
+        };
+        let config = match self.outside.text("STRAKE_ETCD_PASSWORD")? {
+            Some(password) => config.clone().with_password(Secret::new(password)),
+            None => config.clone(),
+        };
+        if config.lacks_password() {
+            return Err(Failure::input("etcd: a user is named, but no password")
+                .hint("put it into the variable STRAKE_ETCD_PASSWORD"));
+        }
+        Ok(Some(Arc::new(Coordinator::new(config))))
     }
 
     /// The certificates that containers are to trust. `flag` wins over the settings.
@@ -302,6 +341,12 @@ pub(crate) fn compression(spec: CompressionSpec) -> Compression {
 
 /// The latest second that a layer's tar can state without extensions, the year 2242; what is later is a mistake.
 const EPOCH_MAX: i64 = 0o77_777_777_777;
+
+fn coordinate(text: Option<String>) -> Result<Option<EtcdConfig>, Failure> {
+    // The address may hold a password, so it is not repeated.
+    let parse = |text: String| text.parse().map_err(|error| Failure::input(format!("coordinate: {error}")));
+    text.map(parse).transpose()
+}
 
 fn repo(text: Option<String>) -> Result<Option<Reference>, Failure> {
     let parse =

@@ -2,7 +2,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use strake_registry::{Credential, Credentials, Secret};
+
 use super::*;
+use crate::args::LoginArgs;
 
 /// A machine with settings files below `dir/etc` and a home in `dir/home`.
 fn outside(dir: &Path, variables: &[(&str, &str)]) -> Outside {
@@ -135,4 +138,56 @@ fn certificates_for_steps_must_be_some() {
     assert!(settings.ca_certificates(Some(&file)).unwrap().is_some());
     assert!(settings.ca_certificates(None).unwrap().is_none());
     assert!(settings.ca_certificates(Some(&dir.path().join("no"))).is_err());
+}
+
+#[test]
+fn who_we_are_comes_from_options_then_a_named_directory_then_the_job_then_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let entry = |host: &str, user: &str| {
+        format!("{{\"auths\": {{\"{host}\": {{\"username\": \"{user}\", \"password\": \"p\"}}}}}}")
+    };
+    write(&dir.path().join("home/.docker/config.json"), &entry("reg.example", "file"));
+    write(&dir.path().join("named/config.json"), &entry("reg.example", "named"));
+    let named = dir.path().join("named");
+    let basic = |user: &str, password: &str| Credential::Basic {
+        user: user.to_owned(),
+        password: Secret::new(password),
+    };
+    let credentials = |variables: &[(&str, &str)], args: &LoginArgs| {
+        let mut settings = load(outside(dir.path(), variables)).unwrap();
+        settings.log_in(args, &[]).unwrap();
+        settings.registry().unwrap().credentials
+    };
+    let with = |text: &str, said: &[(&str, Credential)]| {
+        let mut credentials = Credentials::from_json(text).unwrap();
+        said.iter().for_each(|(place, credential)| credentials.say(place, credential.clone()));
+        credentials
+    };
+    let (file, nobody) = (entry("reg.example", "file"), LoginArgs::default());
+    let job = [("GITLAB_CI", "true"), ("CI_REGISTRY", "reg.example"), ("CI_JOB_TOKEN", "t")];
+    let token = ("reg.example", basic("gitlab-ci-token", "t"));
+    assert_eq!(credentials(&[], &nobody), with(&file, &[]));
+    assert_eq!(credentials(&job, &nobody), with(&file, std::slice::from_ref(&token)));
+    assert_eq!(credentials(&job[1..], &nobody), with(&file, &[]), "only in GitLab");
+    for name in ["STRAKE_IGNORE_CI_DOCKER_AUTOLOGIN", "DAPP_IGNORE_CI_DOCKER_AUTOLOGIN"] {
+        assert_eq!(credentials(&[&job[..], &[(name, "1")]].concat(), &nobody), with(&file, &[]), "{name}");
+    }
+    for googles in ["gcr.io", "eu.gcr.io", "europe-docker.pkg.dev"] {
+        let job = [job[0], ("CI_REGISTRY", googles), job[2]];
+        assert_eq!(credentials(&job, &nobody), with(&file, &[]), "{googles}");
+    }
+    for name in ["STRAKE_DOCKER_CONFIG", "DAPP_DOCKER_CONFIG"] {
+        let variables = [&job[..], &[(name, named.to_str().unwrap())]].concat();
+        assert_eq!(credentials(&variables, &nobody), with(&entry("reg.example", "named"), &[]), "{name}");
+    }
+    let me = LoginArgs {
+        registry_username: Some("me".to_owned()),
+        registry_password: Some(Secret::new("now")),
+        ..LoginArgs::default()
+    };
+    assert_eq!(credentials(&job, &me), with(&file, &[("reg.example", basic("me", "now"))]));
+    let there = LoginArgs { registry: Some("reg.example/team".to_owned()), ..me };
+    assert_eq!(credentials(&job, &there), with(&file, &[token, ("reg.example/team", basic("me", "now"))]));
+    let settings = load(outside(dir.path(), &[("STRAKE_DOCKER_CONFIG", "/nowhere")])).unwrap();
+    assert!(settings.registry().unwrap_err().message.contains("/nowhere/config.json"));
 }

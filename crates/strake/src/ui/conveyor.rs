@@ -59,6 +59,8 @@ pub(crate) enum State {
     NotPulled,
     /// It would be deleted.
     Delete,
+    /// It would be copied.
+    Copy,
     /// Its output follows.
     Building,
     /// Other work goes on.
@@ -85,6 +87,7 @@ impl State {
             Self::NotExist => "[NOT EXIST]",
             Self::NotPulled => "[NOT PULLED]",
             Self::Delete => "[DELETE]",
+            Self::Copy => "[COPY]",
             Self::Building => "[BUILDING]",
             Self::Running => "[RUNNING]",
             Self::Done(_) => "[OK]",
@@ -94,7 +97,7 @@ impl State {
 
     fn tone(self) -> &'static str {
         match self {
-            Self::Build | Self::Tag | Self::Push | Self::Pull | Self::Done(_) => GOOD,
+            Self::Build | Self::Tag | Self::Push | Self::Pull | Self::Copy | Self::Done(_) => GOOD,
             Self::Failed(_) | Self::NotPulled => BAD,
             _ => SECONDARY,
         }
@@ -174,6 +177,8 @@ pub(crate) struct StageRow {
     pub(crate) date: Option<String>,
     /// How large its image is.
     pub(crate) size: Option<Size>,
+    /// The files that it places: repository, commit, target.
+    pub(crate) git: Vec<String>,
     /// What it carries out.
     pub(crate) commands: Vec<String>,
     /// What it changes of the image's configuration.
@@ -230,7 +235,9 @@ pub(crate) fn details(layout: &Layout, level: usize, row: &StageRow) -> String {
         Size::Whole(bytes) => (1, format!("size: {} MB", megabytes(bytes))),
         Size::Difference(bytes) => (1, format!("difference: {} MB", megabytes(bytes))),
     }));
-    for (name, list) in [("commands:", &row.commands), ("instructions:", &row.instructions)] {
+    for (name, list) in
+        [("git:", &row.git), ("commands:", &row.commands), ("instructions:", &row.instructions)]
+    {
         if !list.is_empty() {
             lines.push((1, name.to_owned()));
             lines.extend(list.iter().map(|entry| (2, entry.clone())));
@@ -310,6 +317,7 @@ Running time 9.74 seconds
             signature: format!("dimgstage-symfony-demo:{signature}"),
             date: None,
             size: None,
+            git: Vec::new(),
             commands: Vec::new(),
             instructions: Vec::new(),
         }
@@ -347,6 +355,7 @@ Running time 9.74 seconds
     #[test]
     fn instructions_are_listed_and_levels_add_up() {
         let row = StageRow {
+            git: vec!["own 1234 to /app".to_owned()],
             commands: vec!["apt-get update".to_owned(), "cat <<E\n  x\nE".to_owned()],
             instructions: vec!["EXPOSE 80".to_owned()],
             ..row(
@@ -357,7 +366,7 @@ Running time 9.74 seconds
         };
         let text = ConveyorRows::new(Layout { width: 60, colour: false }, 1).stage(&row);
         let expected = "  Setup group\n    Setup                                [OK] 13.9 sec\n      \
-                        signature: dimgstage-symfony-demo:1\n      commands:\n        apt-get update\n        \
+                        signature: dimgstage-symfony-demo:1\n      git:\n        own 1234 to /app\n      commands:\n        apt-get update\n        \
                         cat <<E\n          x\n        E\n      instructions:\n        EXPOSE 80\n";
         assert_eq!(text, expected);
     }

@@ -107,6 +107,7 @@ pub(crate) fn failure(now: Duration, failure: &Failure) -> String {
     let step = failure.step.as_ref();
     let members = json!({
         "kind": failure.kind.name(), "status": failure.kind.code(), "message": failure.message,
+        "details": Some(failure.body.trim_end()).filter(|body| !body.is_empty()),
         "hints": failure.hints, "exit_code": step.map(|end| end.code), "log": step.map(|end| &end.log),
     });
     line(now, "error", members)

@@ -9,7 +9,7 @@ mod tty;
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -67,6 +67,60 @@ enum Renderer {
 /// Whether the cursor is hidden now, for whoever must end the process at once.
 static CURSOR_HIDDEN: AtomicBool = AtomicBool::new(false);
 
+/// Whether standard error is for programs; set once, as soon as it is known.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// When the program began to show something.
+static STARTED: OnceLock<Instant> = OnceLock::new();
+
+/// What shows something now. There is one at a time.
+static CURRENT: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+
+/// Takes note of the form that was asked for, for all that is said outside of any [`Ui`].
+pub(crate) fn announce(mode: ProgressMode) {
+    JSON.store(mode == ProgressMode::Rawjson, Ordering::Relaxed);
+}
+
+/// Writes a warning as programs read it, or nothing if people read.
+pub(crate) fn warn_programs(text: &str) -> bool {
+    let is_json = JSON.load(Ordering::Relaxed);
+    if is_json {
+        write_all(&Json::default().event(started().elapsed(), &Event::Warning(text.to_owned())));
+    }
+    is_json
+}
+
+/// Writes why the program ends as programs read it, or nothing if people read.
+pub(crate) fn fail_programs(failure: &Failure) -> bool {
+    let is_json = JSON.load(Ordering::Relaxed);
+    if is_json {
+        write_all(&json::failure(started().elapsed(), failure));
+    }
+    is_json
+}
+
+/// Lets something be written that may be on the same terminal: a live region steps aside meanwhile.
+pub(crate) fn aside<T>(write: impl FnOnce() -> T) -> T {
+    let current = lock(&CURRENT).upgrade();
+    let Some(shared) = current else { return write() };
+    let mut renderer = lock(&shared.renderer);
+    let Renderer::Tty(tty) = &mut *renderer else {
+        drop(renderer);
+        return write();
+    };
+    let size = terminal_size();
+    write_all(&tty.suspend(size));
+    let written = write();
+    if !shared.finished.load(Ordering::SeqCst) {
+        write_all(&tty.frame(shared.started.elapsed(), size));
+    }
+    written
+}
+
+fn started() -> Instant {
+    *STARTED.get_or_init(Instant::now)
+}
+
 /// Gives the terminal back as it was. May be called at any time, from any thread.
 pub(crate) fn restore_terminal() {
     if CURSOR_HIDDEN.swap(false, Ordering::SeqCst) {
@@ -115,12 +169,14 @@ impl Ui {
         };
         let shared = Shared {
             renderer: Mutex::new(renderer),
-            started: Instant::now(),
+            started: started(),
             finished: AtomicBool::new(false),
             warned: Mutex::default(),
             wake: (Mutex::new(false), Condvar::new()),
         };
-        Self { shared: Arc::new(shared), ticker: Mutex::new(None) }
+        let shared = Arc::new(shared);
+        *lock(&CURRENT) = Arc::downgrade(&shared);
+        Self { shared, ticker: Mutex::new(None) }
     }
 
     /// Shows an event.

@@ -122,7 +122,7 @@ fn json_lines_are_stable() {
 {"v":1,"t":0.002,"event":"finished","step":1,"seconds":1.5}
 {"v":1,"t":0.002,"event":"transfer-finished","transfer":3,"moved":false}
 {"v":1,"t":0.002,"event":"transfer-failed","transfer":4}
-{"v":1,"t":0.003,"event":"error","kind":"step","status":1,"message":"process failed","hints":["look"],"exit_code":7,"log":"/logs/1"}
+{"v":1,"t":0.003,"event":"error","kind":"step","status":1,"message":"process failed","details":null,"hints":["look"],"exit_code":7,"log":"/logs/1"}
 {"v":1,"t":0.003,"event":"result","image":"sha256:00","names":["a:1"]}
 "#;
     assert_eq!(lines.concat(), expect);

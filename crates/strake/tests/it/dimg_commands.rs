@@ -129,3 +129,44 @@ fn presets_hold_when_nothing_else_is_said() {
         "{failed}"
     );
 }
+
+#[test]
+fn every_command_on_a_stage_file_reads_presets() {
+    let project = Project::with(
+        "dimg: ~\nfrom: a\ngit:\n- add: /src\n  to: /app\n  stageDependencies: {install: '*'}\nshell: {install: x}\n",
+    );
+    let commands: [&[&str]; 6] = [
+        &["list"],
+        &["stage", "image"],
+        &["dimg", "run", "--dry-run"],
+        &["dimg", "tag", "--dry-run", "localhost/x"],
+        &["dimg", "export", "--dry-run", "/etc", "out"],
+        &["dimg", "build", "--dry-run"],
+    ];
+    project.file(".dapp_config", "nonsense: 1\n");
+    for words in commands {
+        let failed = project.fails(2, words);
+        assert!(failed.stderr.contains(".dapp_config:1:1"), "{words:?}: {failed}");
+    }
+    // What is not committed changes the signatures as soon as presets let it take part.
+    project.file(".dapp_config", "dev: no\n");
+    project.file("src/main.sh", "echo 2\n");
+    let images = [&["stage", "image"][..], &["dimg", "run", "--dry-run"]];
+    let committed = images.map(|words| project.prints(words));
+    project.file(".dapp_config", "dev: yes\n");
+    for (words, committed) in images.iter().zip(&committed) {
+        assert_ne!(&project.prints(words), committed, "{words:?}");
+        assert_eq!(project.prints(words), project.prints(&[*words, &["--dev"]].concat()), "{words:?}");
+    }
+    // A dry run that is preset copies, names and runs nothing.
+    project.file(".dapp_config", "dry_run: yes\n");
+    assert!(project.prints(&["dimg", "run"]).starts_with("strake run -ti --rm dimgstage-app:"));
+    assert_eq!(rows(&project.prints(&["dimg", "export", "/etc", "out"]))[0].1, "[COPY]");
+    project.file(".dapp_config", "quiet: yes\n");
+    assert_eq!(project.prints(&["dimg", "export", "--dry-run", "/etc", "out"]), "");
+    // Those of the home directory hold behind those of the project.
+    let home = project.sandbox.path("home");
+    project.sandbox.write("home/.dapp_config", "quiet: no\ndry_run: yes\n").unwrap();
+    let run = project.command(&["dimg", "run"]).env("HOME", home.to_str().unwrap());
+    assert!(run.succeed().unwrap().stdout.starts_with("strake run"));
+}

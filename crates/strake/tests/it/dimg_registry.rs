@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use strake_testkit::Run;
+use strake_testkit::{Registry, RegistryOptions, Run};
 
 use crate::dimg_nodes::{NINE, NINE_TITLES, first_node, registry, requests, tags, with_state};
 use crate::dimg_scene::signatures;
@@ -296,4 +296,28 @@ fn a_stage_that_says_it_is_another_one_is_refused() {
     assert_eq!(labels(&format!("{repo}:dimgstage-{}", signatures[8]))["strake-signature"], signatures[8]);
     let pulled = node1.another_node().prints(&["dimg", "stages", "pull", &repo]);
     assert_eq!(with_state(&pulled, "[OK]"), [format!("dimgstage-{}", signatures[8])], "{pulled}");
+}
+
+#[test]
+fn a_login_for_one_command_is_enough() {
+    if strake_testkit::program_on_path("docker-registry").is_none() {
+        return strake_testkit::lacking("docker-registry");
+    }
+    let options = RegistryOptions { password: true, ..RegistryOptions::default() };
+    let registry = Registry::start_with(options).unwrap();
+    let repo = format!("{}/app", registry.address());
+    let node = first_node(NINE);
+    node.prints(&["dimg", "build"]);
+    let refused = node.fails(3, &["dimg", "push", "--with-stages", &repo]);
+    assert!(refused.stderr.contains(&registry.address()), "{refused}");
+    let login = ["--registry-username", "strake", "--registry-password-stdin"];
+    let push = [&["dimg", "push", "--with-stages"][..], &login, &[&repo]].concat();
+    node.command(&push).input("secret\n").succeed().unwrap();
+    let node2 = node.another_node();
+    let pull = node2.command(&["dimg", "stages", "pull", &repo]).env("STRAKE_REGISTRY_USERNAME", "strake");
+    pull.env("STRAKE_REGISTRY_PASSWORD", "secret").succeed().unwrap();
+    assert_eq!(node2.local_stages().len(), 1);
+    let build = [&["dimg", "build"][..], &login, &["--repo", &repo]].concat();
+    let built = node.another_node().command(&build).input("secret\n").succeed().unwrap();
+    assert_eq!(with_state(&built.stdout, "[USING CACHE]"), ["Docker instructions"], "{built}");
 }

@@ -1,7 +1,8 @@
 //! Other programs read what strake writes, and strake reads what they write.
 
 use strake_testkit::{
-    Base, Builder, Dockerd, ImageArchive, Registry, RegistryOptions, Sandbox, Tree, lacking, program_on_path,
+    Base, Builder, Dockerd, ImageArchive, Registry, RegistryOptions, Run, Sandbox, Tree, lacking,
+    program_on_path,
 };
 
 use crate::{STRAKE, for_both_users};
@@ -234,6 +235,40 @@ fn docker_pulls_and_runs_what_strake_pushes() {
     });
 }
 
+/// podman with a store of its own, which is removed when this is dropped. It needs root.
+pub(crate) struct Podman {
+    store: tempfile::TempDir,
+}
+
+impl Podman {
+    pub(crate) fn new() -> Self {
+        Self { store: tempfile::Builder::new().prefix("strake-podman-").tempdir_in("/var/tmp").unwrap() }
+    }
+
+    /// podman with these words.
+    pub(crate) fn run(&self, words: &[&str]) -> Run {
+        let store = self.store.path();
+        let run =
+            Run::new("podman").arg("--root").arg(store.join("root")).arg("--runroot").arg(store.join("run"));
+        let run = run.args(["--storage-driver=overlay", "--runtime=runc", "--cgroup-manager=cgroupfs"]);
+        run.args(["--events-backend=file"]).args(words).env("HOME", store)
+    }
+
+    /// An image's command in a container without a network.
+    pub(crate) fn command(&self, image: &str) -> Run {
+        let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
+        self.run(&["run", "--rm", "--network=none"]).args(limits).arg(image)
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // What these leave behind lies in /var/tmp under a telling name.
+        drop(self.run(&["rmi", "--all", "--force"]).finish());
+        drop(Run::new("umount").arg("--lazy").arg(self.store.path().join("root/overlay")).finish());
+    }
+}
+
 #[test]
 fn podman_runs_what_strake_writes() {
     if !has("podman") || !strake_testkit::is_root() {
@@ -241,35 +276,11 @@ fn podman_runs_what_strake_writes() {
     }
     for_both_users(|sandbox| {
         built(sandbox, &["-t", "run-by-podman:1", "-o", "type=oci,dest=oci.tar"]);
-        let store = tempfile::Builder::new().prefix("strake-podman-").tempdir_in("/var/tmp").unwrap();
-        let podman = || {
-            let run = strake_testkit::Run::new("podman").arg("--root").arg(store.path().join("root"));
-            let run = run
-                .arg("--runroot")
-                .arg(store.path().join("run"))
-                .args(["--storage-driver=overlay", "--runtime=runc"]);
-            run.args(["--cgroup-manager=cgroupfs", "--events-backend=file"]).env("HOME", store.path())
-        };
+        let podman = Podman::new();
         let loaded =
-            podman().args(["load", "--quiet", "--input"]).arg(sandbox.path("oci.tar")).succeed().unwrap();
+            podman.run(&["load", "--quiet", "--input"]).arg(sandbox.path("oci.tar")).succeed().unwrap();
         let image = loaded.stdout.trim().rsplit(' ').next().unwrap().to_owned();
-        let printed = podman()
-            .args([
-                "run",
-                "--rm",
-                "--network=none",
-                "--ulimit=nofile=1024:1024",
-                "--ulimit=nproc=1024:1024",
-                &image,
-            ])
-            .finish()
-            .unwrap();
-        podman().args(["rmi", "--all", "--force"]).finish().unwrap();
-        strake_testkit::Run::new("umount")
-            .args(["--lazy"])
-            .arg(store.path().join("root/overlay"))
-            .finish()
-            .unwrap();
+        let printed = podman.command(&image).finish().unwrap();
         assert_eq!(printed.stdout, "hello world\n", "{printed}");
     });
 }

@@ -1,6 +1,6 @@
 //! Steps shared between machines through a real registry. Two stores are two machines.
 
-use strake_testkit::{Registry, RegistryOptions};
+use strake_testkit::{Etcd, Registry, RegistryOptions};
 
 use crate::scene::{Built, Scene};
 
@@ -427,4 +427,58 @@ RUN --mount=type=cache,target=/pkgs test -e /pkgs/a || echo a > /pkgs/a
     second.file("in.txt", "third\n");
     second.build(&args).expect_ran(&["COPY in.txt", "RUN --mount"]);
     assert_eq!(sent(&requests(&registry)), 1);
+}
+
+/// A wide graph: four stages that take their time, and one that takes from all.
+fn wide() -> String {
+    let mut text = String::new();
+    for name in ["a", "b", "c", "d"] {
+        text += &format!("FROM busybox AS {name}\nRUN sleep 1; echo {name} > /{name}\n");
+    }
+    text += "FROM busybox\n";
+    for name in ["a", "b", "c", "d"] {
+        text += &format!("COPY --from={name} /{name} /{name}\n");
+    }
+    text + "RUN cat /a /b /c /d > /all\n"
+}
+
+#[test]
+fn machines_that_coordinate_build_each_step_once() {
+    let (registry, etcd) = (Registry::start().unwrap(), Etcd::start().unwrap());
+    let (repo, coordinate) = (repo(&registry), format!("etcd://{}", etcd.address()));
+    let scenes: Vec<Scene> = (0..3).map(|_| scene(&wide())).collect();
+    let args = ["--repo", repo.as_str(), "--coordinate", &coordinate, "--jobs", "2"];
+    let built: Vec<Built> = std::thread::scope(|threads| {
+        let started: Vec<_> = scenes.iter().map(|scene| threads.spawn(|| scene.build(&args))).collect();
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut ran: Vec<&str> = built.iter().flat_map(Built::ran).collect();
+    ran.sort_unstable();
+    let all = ran.clone();
+    ran.dedup();
+    assert_eq!(ran, all, "a step was carried out twice");
+    assert_eq!(ran.len(), 9, "{ran:?}");
+    for pair in built.windows(2) {
+        assert_eq!(digest(&pair[0]), digest(&pair[1]));
+    }
+    // More than one machine had something to do, and those who waited were told for whom.
+    assert!(built.iter().filter(|built| !built.ran().is_empty()).count() > 1);
+    assert!(built.iter().any(|built| !built.steps("waiting").is_empty()));
+    assert_eq!(scenes[0].content("all", &args), "a\nb\nc\nd\n");
+}
+
+#[test]
+fn without_etcd_the_build_goes_on() {
+    let registry = Registry::start().unwrap();
+    let (repo, first) = (repo(&registry), scene(CHAIN));
+    let built = first.build(&["--repo", &repo, "--coordinate", "etcd://127.0.0.1:1"]);
+    built.expect_ran(&["RUN echo one", "COPY in.txt", "RUN cat"]);
+    let told = |event: &&serde_json::Value| {
+        event["event"] == "warning" && event.to_string().contains("other machines")
+    };
+    assert_eq!(built.events.iter().filter(told).count(), 1, "{}", built.finished);
+    first.fails(2, &["--coordinate", "etcd://127.0.0.1:1"]);
+    let refused = first.command(&["--repo", &repo, "--coordinate", "http://u:secret@127.0.0.1:1"]);
+    let refused = refused.finish().unwrap();
+    assert_eq!(refused.code, 2, "{refused}");
 }

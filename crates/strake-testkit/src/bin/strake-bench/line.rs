@@ -9,6 +9,7 @@ use std::process::Command;
 
 use strake_testkit::{Failure, Outcome, Registry, Run, Sandbox, write_docker_archive};
 
+use crate::app::app;
 use crate::limit;
 use crate::measure::{Cost, Watch, cost};
 use crate::peer::{PEERS, Peer, Peers};
@@ -22,7 +23,7 @@ pub(crate) struct Line {
 }
 
 /// All lines, in the table's order.
-pub(crate) const LINES: [Line; 7] = [
+pub(crate) const LINES: [Line; 8] = [
     Line { name: "noop", run: noop },
     Line { name: "run", run: run_steps },
     Line { name: "copy", run: copy },
@@ -30,6 +31,7 @@ pub(crate) const LINES: [Line; 7] = [
     Line { name: "export", run: export },
     Line { name: "stages", run: stages },
     Line { name: "plan", run: plan },
+    Line { name: "app", run: app },
 ];
 
 /// Everything the lines share.

@@ -66,10 +66,17 @@ impl Peers {
         self.measured(peer, command, watch)
     }
 
-    /// Builds the stage file in `directory`. Only strake knows such files.
-    pub(crate) fn stage_file(&self, directory: &Path) -> Outcome<Cost> {
+    /// Gives strake a root file system as a base image.
+    pub(crate) fn import(&self, tar: &Path, name: &str) -> Outcome<()> {
         let mut command = self.command(Peer::Strake);
-        command.args(["dimg", "build"]).current_dir(directory);
+        command.arg("import").arg(tar).arg(name);
+        cost(command, Watch::Nothing).map(drop)
+    }
+
+    /// Builds the stage file in `directory`. Only strake knows such files.
+    pub(crate) fn stage_file(&self, directory: &Path, words: &[&str]) -> Outcome<Cost> {
+        let mut command = self.command(Peer::Strake);
+        command.args(["dimg", "build"]).args(words).current_dir(directory).env("STRAKE_CA_CERTS", "host");
         self.measured(Peer::Strake, command, Watch::Nothing)
     }
 

@@ -21,11 +21,11 @@ const STAGE_FILE: &str = "dimg: ~\nfrom: busybox\ngit:\n- add: /\n  to: /app\n  
 pub(crate) fn plan(bench: &mut Bench) -> Outcome<Vec<Row>> {
     let directory = bench.path("plan");
     make(&directory)?;
-    bench.peers.stage_file(&directory)?;
+    bench.peers.stage_file(&directory, &[])?;
     let mut seconds = Vec::new();
     let mut limits = Vec::new();
     for _ in 0..bench.rounds * 3 {
-        seconds.push(bench.peers.stage_file(&directory)?.seconds);
+        seconds.push(bench.peers.stage_file(&directory, &[])?.seconds);
         limits.push(limit::spawn()?);
     }
     let work = "stage file, 5,000 commits, all cached".into();

@@ -21,10 +21,17 @@ use crate::ui::UiOptions;
 const SECRET_MAX: usize = 500 << 10;
 
 /// `strake build`.
-pub(super) fn build(args: &BuildArgs, settings: Settings) -> Result<u8, Failure> {
+pub(super) fn build(args: &BuildArgs, mut settings: Settings) -> Result<u8, Failure> {
     let options = super::ui(&settings, "Building", args.progress, args.quiet);
     let options = UiOptions { explain: args.explain, ..options };
     results::check(args)?;
+    if args.login.registry_password_stdin && (args.context == "-" || args.file.as_deref() == Some("-")) {
+        return Err(Failure::input("the build and --registry-password-stdin both want standard input")
+            .hint("set STRAKE_REGISTRY_PASSWORD"));
+    }
+    let pushed = results::pushed_names(args);
+    let named: Vec<_> = pushed.iter().chain(&args.sharing.repo).collect();
+    settings.log_in(&args.login, &named)?;
     in_session(settings, options, |session| build_in(session, args).map(|()| 0))
 }
 
@@ -88,8 +95,10 @@ fn sharing(session: &Session, args: &BuildArgs) -> Result<Sharing, Failure> {
         }
         CacheMounts::Repo(max_bytes) => Some(MountSharing { max_bytes }),
     };
+    let coordinator = session.settings.coordinator(given.coordinate.as_ref(), repository.is_some())?;
     Ok(Sharing {
         repository,
+        coordinator,
         mounts,
         caches: given.cache_repos.clone(),
         secondary: given.secondary_repos.clone(),

@@ -125,7 +125,7 @@ fn final_names(args: &BuildArgs) -> Vec<Reference> {
 }
 
 /// The names to push: all with `--push`, otherwise those that the outputs that push have.
-fn pushed_names(args: &BuildArgs) -> Vec<Reference> {
+pub(super) fn pushed_names(args: &BuildArgs) -> Vec<Reference> {
     let of_outputs = args.outputs.iter().filter(|spec| spec.push || args.push).flat_map(|spec| &spec.names);
     let by_output = args.outputs.iter().any(|spec| spec.push);
     let tags = args.tags.iter().filter(|_| args.push || by_output);

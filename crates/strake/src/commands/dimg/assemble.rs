@@ -9,7 +9,7 @@
 //! would never come. So a patch and the user stage it serves get their names together, when both are done. All other
 //! stages are kept as soon as they are done, whatever becomes of the next one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -17,9 +17,9 @@ use strake_engine::Environment;
 use strake_engine::image::{self, PullPolicy};
 use strake_engine::lock::{Hold, Lease};
 use strake_frontend::dockerfile::ImageFact;
-use strake_frontend::stagefile::ImageId;
 use strake_frontend::stagefile::lower::Below;
 use strake_frontend::stagefile::plan::{Action, Conveyor, Found, Mode, Plan, Stage, Start};
+use strake_frontend::stagefile::{ImageId, Rules};
 use strake_oci::{Platform, Reference};
 
 use super::introspect::{Introspection, Side};
@@ -79,7 +79,7 @@ impl<'a> Assembly<'a, '_> {
                 self.planner.forget_stages();
                 continue;
             };
-            let Some(base) = self.base(conveyor, unit.start)? else {
+            let Some(base) = self.base(conveyor, unit.start, &mut progress)? else {
                 // What it was to stand on is not to be had.
                 self.planner.forget_stages();
                 continue;
@@ -105,7 +105,12 @@ impl<'a> Assembly<'a, '_> {
     }
 
     /// What the first stage of a unit stands on.
-    fn base(&mut self, conveyor: &Conveyor, first: usize) -> Result<Option<Below>, Failure> {
+    fn base(
+        &mut self,
+        conveyor: &Conveyor,
+        first: usize,
+        progress: &mut Progress,
+    ) -> Result<Option<Below>, Failure> {
         if let Some(below) = first.checked_sub(1) {
             return self.real(&conveyor.stages[below].signature);
         }
@@ -116,7 +121,14 @@ impl<'a> Assembly<'a, '_> {
                     Failure::input(format!("from: {name}: {error}")).hint("write it as NAME[:TAG]")
                 })?;
                 self.session.permit(&reference)?;
-                self.resolve(&reference, PullPolicy::Missing).map(Some)
+                if let Ok(found) = self.resolve(&reference, PullPolicy::Never) {
+                    return Ok(Some(found));
+                }
+                let (_, level) = progress.rows.enter(None);
+                let title = format!("pulling image {}", reference.familiar());
+                let pulled =
+                    self.printer.during(level, &title, || self.resolve(&reference, PullPolicy::Missing));
+                pulled.map(Some)
             }
             _ => unreachable!("the first stage of every conveyor is `from`"),
         }
@@ -149,11 +161,8 @@ impl<'a> Assembly<'a, '_> {
                     let (heading, level) = progress.rows.enter(stage.kind.group());
                     self.printer.print(&heading)?;
                     let title = format!("{what} {}", self.project.file.image(needed).name);
-                    let layout = self.printer.layout;
-                    self.printer.print(&layout.row(level, &title, State::Running))?;
-                    let begun = Instant::now();
-                    let below = self.image(needed, level + 1)?;
-                    self.printer.print(&layout.row(level, &title, State::Done(begun.elapsed())))?;
+                    let printer = self.printer;
+                    let below = printer.during(level, &title, || self.image(needed, level + 1))?;
                     artifacts.insert(conveyor.signature().to_owned(), below);
                 } else if matches!(stage.action, Action::Import(_)) {
                     let Some(below) = self.real(conveyor.signature())? else { return Ok(None) };
@@ -241,15 +250,21 @@ impl<'a> Assembly<'a, '_> {
         }
         let begun = Instant::now();
         let is_within_line = AtomicBool::new(false);
-        let result = self.assembler.assemble(job, &|bytes| {
-            if let Some(last) = bytes.last()
-                && self.printer.shows_output()
-            {
-                is_within_line.store(*last != b'\n', Ordering::Relaxed);
-                // What nobody reads is no reason to end the build.
-                let _ = output::write(&String::from_utf8_lossy(bytes));
-            }
-        });
+        let assemble = || {
+            self.assembler.assemble(job, &|bytes| {
+                if let Some(last) = bytes.last()
+                    && self.printer.shows_output()
+                {
+                    is_within_line.store(*last != b'\n', Ordering::Relaxed);
+                    // What nobody reads is no reason to end the build.
+                    let _ = output::write(&String::from_utf8_lossy(bytes));
+                }
+            })
+        };
+        let result = match self.copied(rules, stage) {
+            Some(title) => self.printer.during(level, &title, assemble),
+            None => assemble(),
+        };
         if is_within_line.into_inner() {
             output::write("\n")?;
         }
@@ -268,10 +283,19 @@ impl<'a> Assembly<'a, '_> {
         };
         let images = self.planner.images();
         let shown = Shown { project: self.project, images, printer: self.printer };
-        let row = shown.assembled(rules, stage, state, made.as_ref());
+        let row = shown.assembled(rules, conveyor, index, state, made.as_ref());
         self.printer.print(&conveyor::details(&layout, level, &row))?;
         progress.printed = index + 1;
         result
+    }
+
+    /// What is said while a stage copies files of artifacts, if it does.
+    fn copied(&self, rules: &Rules, stage: &Stage) -> Option<String> {
+        let Action::Import(steps) = &stage.action else { return None };
+        let names =
+            steps.iter().map(|step| &self.project.file.image(rules.imports[step.import].artifact).name);
+        let names: BTreeSet<String> = names.map(ToString::to_string).collect();
+        Some(format!("copying artifact {}", names.into_iter().collect::<Vec<_>>().join(", ")))
     }
 
     /// Prints the rows of stages that nothing is done for.

@@ -15,9 +15,9 @@ use super::assemble::{self, Assembly};
 use super::introspect::Introspection;
 use super::locks::Resources;
 use super::printer::Printer;
-use super::push::{Push, PushWhat, Stages, repository};
+use super::push::{Push, PushWhat, Stages, log_in, repository};
 use super::shown::Shown;
-use crate::args::{DimgBpArgs, DimgBuildArgs, IntrospectArgs};
+use crate::args::{DimgBpArgs, DimgBuildArgs, IntrospectArgs, ProgressMode};
 use crate::assembly::{Assembler, Shared, Shows};
 use crate::commands::{in_session, ui};
 use crate::failure::Failure;
@@ -29,8 +29,10 @@ use crate::settings::Settings;
 use crate::ui::conveyor::ConveyorRows;
 
 /// `strake dimg build`.
-pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Failure> {
+pub(super) fn build(args: &DimgBuildArgs, mut settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
+    let options = ui(&settings, "Building", args.progress, args.rows.quiet);
+    log_in(&mut settings, &args.login, args.repositories.repo.as_deref())?;
     check_terminal(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
@@ -39,7 +41,6 @@ pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Fail
         printer.running_time(started.elapsed())?;
         return result;
     }
-    let options = ui(&settings, "Building", args.progress, args.rows.quiet);
     in_session(settings, options, |session| {
         let result = match args.dry_run {
             true => dry_run(args, &session.settings, Some(session), &printer),
@@ -52,8 +53,9 @@ pub(super) fn build(args: &DimgBuildArgs, settings: Settings) -> Result<u8, Fail
 }
 
 /// `strake dimg bp`: what is planned for building holds for pushing.
-pub(super) fn build_and_push(mut args: DimgBpArgs, settings: Settings) -> Result<u8, Failure> {
+pub(super) fn build_and_push(mut args: DimgBpArgs, mut settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
+    log_in(&mut settings, &args.build.login, args.build.dimgs.last().map(String::as_str))?;
     check_terminal(&args.build.introspect)?;
     let printer = Printer::new(&args.build.rows, &settings);
     let Some(repository) = args.build.dimgs.pop() else {
@@ -99,12 +101,26 @@ fn build_in(
 ) -> Result<u8, Failure> {
     let project = Project::open(&args.project, &session.settings, &session.cancellation, Reach::Network)?;
     let push = push.map(|what| Push::new(session, &project, printer, what)).transpose()?;
-    let resources = Resources::new(session, args.lock_timeout);
-    let _images = resources.images(&project, Hold::Shared)?;
+    let _images = Resources::new(session, args.lock_timeout).images(&project, Hold::Shared)?;
     let images = select(&project.file, &args.dimgs)?;
+    build_images(args, session, printer, &project, &images, push.as_ref())
+}
+
+/// Assembles what is missing of these images, and pushes them if that is asked for.
+///
+/// # Errors
+/// When a stage cannot be assembled. What is finished stays.
+pub(super) fn build_images(
+    args: &DimgBuildArgs,
+    session: &Session,
+    printer: &Printer,
+    project: &Project,
+    images: &[ImageId],
+    push: Option<&Push<'_>>,
+) -> Result<u8, Failure> {
     let introspection = Introspection::new(&args.introspect, &project.file)?;
     let mut planner = Planner::new(
-        &project,
+        project,
         PlanRequest {
             session: Some(session),
             platform: session.settings.platform.clone(),
@@ -114,12 +130,14 @@ fn build_in(
     )
     .with_shelves(shelves(args, session, &project)?);
     // Repositories are opened by planning; what is planned once more while stages are assembled costs little.
-    for image in &images {
-        planner.plan(*image)?;
+    let mut plan = || images.iter().try_for_each(|image| planner.plan(*image).map(drop));
+    match printer.verbose {
+        true => printer.during(0, "calculating stages signatures", plan)?,
+        false => plan()?,
     }
     let assembler = Assembler {
         session,
-        project: &project,
+        project,
         repositories: planner.repositories(),
         platform: session.settings.platform.clone(),
         labels: assemble::labels(&project, mode(args), &session.settings.platform)?,
@@ -127,32 +145,32 @@ fn build_in(
         tools_dir: session.settings.variable("STRAKE_TOOLS").map(PathBuf::from),
         ssh_agent: project.ssh_agent().map(Path::to_owned),
         shared: Shared::default(),
-        shows: if args.progress.is_some() { Shows::Progress } else { Shows::Output },
+        shows: shows(args, session),
     };
     let mut assembly = Assembly {
         session,
-        project: &project,
+        project,
         planner: &mut planner,
-        resources,
+        resources: Resources::new(session, args.lock_timeout),
         final_repository: final_repository(args, session, &project)?,
         printer,
         assembler,
         introspection,
     };
-    for image in &images {
-        let level = match project.file.image(*image).name.as_str() {
+    for image in images.iter().copied() {
+        let level = match project.file.image(image).name.as_str() {
             Some(name) => {
                 printer.print(&printer.layout.heading(0, name))?;
                 1
             }
             None => 0,
         };
-        let finished = assembly.image(*image, level)?;
+        let finished = assembly.image(image, level)?;
         assembly.publish_final(&finished)?;
     }
-    assembly.look_at_the_rest(&images)?;
+    assembly.look_at_the_rest(images)?;
     if let Some(push) = push {
-        push.all(&mut planner, &images)?;
+        push.all(&mut planner, images)?;
     }
     Ok(0)
 }
@@ -184,6 +202,12 @@ fn final_repository(
     project: &Project,
 ) -> Result<Option<Reference>, Failure> {
     args.repositories.final_repo.as_ref().map(|name| repository(name, session, project)).transpose()
+}
+
+/// Who asks for events gets what commands print with them.
+fn shows(args: &DimgBuildArgs, session: &Session) -> Shows {
+    let is_for_programs = session.settings.progress == ProgressMode::Rawjson;
+    if args.progress.is_some() || is_for_programs { Shows::Progress } else { Shows::Output }
 }
 
 fn dry_run(

@@ -4,6 +4,7 @@ mod assemble;
 mod build;
 mod cleanup;
 mod exchange;
+mod export;
 mod introspect;
 mod locks;
 mod presets;
@@ -32,13 +33,15 @@ use crate::settings::Settings;
 pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
     match args.command {
         DimgCommand::Build(mut args) => {
+            // Presets may be warned of.
+            crate::ui::announce(args.progress.unwrap_or(settings.progress));
             let presets = presets::load(&args.project, &settings)?;
             presets::apply_to_project(&presets, &mut args.project);
             presets::apply_to_rows(&presets, &mut args.rows);
             args.dry_run |= presets.dry_run == Some(true);
             build::build(&args, settings)
         }
-        DimgCommand::List(args) => list(&args, &settings),
+        DimgCommand::List(args) => list(args, &settings),
         DimgCommand::Run(mut args) => {
             let presets = presets::load(&args.project, &settings)?;
             presets::apply_to_project(&presets, &mut args.project);
@@ -71,6 +74,13 @@ pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
         DimgCommand::Flush(args) => cleanup::flush(&args.place, settings),
         DimgCommand::Cleanup(args) => cleanup::cleanup(&args, settings),
         DimgCommand::Mrproper(args) => cleanup::mrproper(&args, settings),
+        DimgCommand::Export(mut args) => {
+            let presets = presets::load(&args.project, &settings)?;
+            presets::apply_to_project(&presets, &mut args.project);
+            presets::apply_to_rows(&presets, &mut args.rows);
+            args.dry_run |= presets.dry_run == Some(true);
+            export::export(&args, settings)
+        }
         DimgCommand::Stage(args) => stage(args, settings),
         DimgCommand::Slug(args) => slug_of(&args),
     }
@@ -101,7 +111,9 @@ fn exchange_presets(args: &mut ExchangeArgs, settings: &Settings) -> Result<(), 
 }
 
 /// `strake dimg list`. Needs no store.
-pub(super) fn list(args: &DimgListArgs, settings: &Settings) -> Result<u8, Failure> {
+pub(super) fn list(mut args: DimgListArgs, settings: &Settings) -> Result<u8, Failure> {
+    let presets = presets::load(&args.project, settings)?;
+    presets::apply_to_project(&presets, &mut args.project);
     let project = Project::open(&args.project, settings, &Cancellation::new(), Reach::Local)?;
     for id in select(&project.file, &args.dimgs)? {
         output::line(&project.file.image(id).name.to_string())?;

@@ -1,7 +1,7 @@
 //! Rows, on standard output.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -11,7 +11,7 @@ use crate::commands::output;
 use crate::failure::Failure;
 use crate::report;
 use crate::settings::Settings;
-use crate::ui::conveyor::{self, Layout, WIDTH};
+use crate::ui::conveyor::{self, Layout, State, WIDTH};
 
 /// Prints rows as the options say.
 #[derive(Debug)]
@@ -59,6 +59,27 @@ impl Printer {
         }
         let now = Timestamp::now().to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         output::write(&text.lines().map(|line| format!("{now} {line}\n")).collect::<String>())
+    }
+
+    /// Does something that takes its time, between a row that says so and one that says how it ended.
+    ///
+    /// # Errors
+    /// As the work, and as [`Self::print`].
+    pub(super) fn during<T, E: From<Failure>>(
+        &self,
+        level: usize,
+        title: &str,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.print(&self.layout.row(level, title, State::Running))?;
+        let begun = Instant::now();
+        let result = work();
+        let state = match &result {
+            Ok(_) => State::Done(begun.elapsed()),
+            Err(_) => State::Failed(begun.elapsed()),
+        };
+        self.print(&self.layout.row(level, title, state))?;
+        result
     }
 
     /// Whether what commands print is shown.

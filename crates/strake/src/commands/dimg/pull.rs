@@ -31,7 +31,7 @@ use crate::ui::conveyor::State;
 
 /// `strake dimg stages pull`.
 pub(super) fn pull(args: &StagesPullArgs, settings: Settings) -> Result<u8, Failure> {
-    in_exchange(&args.exchange, "Pulling", settings, |session, printer| {
+    in_exchange(&args.exchange, "Pulling", settings, args.words.last(), |session, printer| {
         let (name, dimgs) = split(&args.words)?;
         let project =
             Project::open(&args.exchange.project, &session.settings, &session.cancellation, Reach::Local)?;

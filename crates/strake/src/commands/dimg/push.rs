@@ -15,7 +15,7 @@ use super::printer::Printer;
 use super::select_one;
 use super::tag::{self, Tagging};
 use super::tags::Scheme;
-use crate::args::{DimgPushArgs, DimgSpushArgs, ExchangeArgs, StagesPushArgs, TagNames};
+use crate::args::{DimgPushArgs, DimgSpushArgs, ExchangeArgs, LoginArgs, StagesPushArgs, TagNames};
 use crate::commands::{in_session, ui};
 use crate::failure::Failure;
 use crate::project::{PlanRequest, Planner, Project, Reach, needed, select, stage_tag, wrong};
@@ -51,7 +51,7 @@ enum Naming {
 /// `strake dimg push`.
 pub(super) fn push(args: &DimgPushArgs, settings: Settings) -> Result<u8, Failure> {
     let stages = if args.with_stages { Stages::Too } else { Stages::Not };
-    in_exchange(&args.exchange, "Pushing", settings, |session, printer| {
+    in_exchange(&args.exchange, "Pushing", settings, args.words.last(), |session, printer| {
         let (repository, dimgs) = split(&args.words)?;
         let project =
             Project::open(&args.exchange.project, &session.settings, &session.cancellation, Reach::Local)?;
@@ -65,7 +65,7 @@ pub(super) fn push(args: &DimgPushArgs, settings: Settings) -> Result<u8, Failur
 
 /// `strake dimg spush`.
 pub(super) fn spush(args: &DimgSpushArgs, settings: Settings) -> Result<u8, Failure> {
-    in_exchange(&args.exchange, "Pushing", settings, |session, printer| {
+    in_exchange(&args.exchange, "Pushing", settings, args.words.last(), |session, printer| {
         let (repository, dimgs) = split(&args.words)?;
         let project =
             Project::open(&args.exchange.project, &session.settings, &session.cancellation, Reach::Local)?;
@@ -98,7 +98,7 @@ fn single(
 
 /// `strake dimg stages push`.
 pub(super) fn stages(args: &StagesPushArgs, settings: Settings) -> Result<u8, Failure> {
-    in_exchange(&args.exchange, "Pushing", settings, |session, printer| {
+    in_exchange(&args.exchange, "Pushing", settings, args.words.last(), |session, printer| {
         let (repository, dimgs) = split(&args.words)?;
         let project =
             Project::open(&args.exchange.project, &session.settings, &session.cancellation, Reach::Local)?;
@@ -122,10 +122,12 @@ pub(super) fn stages(args: &StagesPushArgs, settings: Settings) -> Result<u8, Fa
 pub(super) fn in_exchange(
     args: &ExchangeArgs,
     title: &'static str,
-    settings: Settings,
+    mut settings: Settings,
+    repository: Option<&String>,
     work: impl FnOnce(&Session, &Printer) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
     let started = Instant::now();
+    log_in(&mut settings, &args.login, repository.map(String::as_str))?;
     let printer = Printer::new(&args.rows, &settings);
     let options = ui(&settings, title, None, args.rows.quiet);
     in_session(settings, options, |session| {
@@ -134,6 +136,19 @@ pub(super) fn in_exchange(
         printer.running_time(started.elapsed())?;
         result.map(|()| 0)
     })
+}
+
+/// Takes the login of a command for the registry of the repository that it names.
+///
+/// # Errors
+/// When user, password or registry are not given with each other.
+pub(super) fn log_in(
+    settings: &mut Settings,
+    login: &LoginArgs,
+    repository: Option<&str>,
+) -> Result<(), Failure> {
+    let repository: Option<Reference> = repository.and_then(|name| name.parse().ok());
+    settings.log_in(login, &repository.iter().collect::<Vec<_>>())
 }
 
 /// The repository, which is the last word, and the others.

@@ -3,7 +3,7 @@
 use clap::Parser;
 
 use super::stage::find;
-use crate::args::{Cli, Command, DimgRunArgs};
+use crate::args::{Cli, Command, DimgRunArgs, LoginArgs};
 use crate::commands::{in_session, output, run as image, ui};
 use crate::failure::Failure;
 use crate::settings::Settings;
@@ -34,6 +34,10 @@ pub(super) fn run(args: &DimgRunArgs, settings: Settings) -> Result<u8, Failure>
         })?;
         match parsed.command {
             // An option that is not known would be taken for the image.
+            Command::Run(args) if args.login != LoginArgs::default() => {
+                let failure = Failure::input("the image is in the local store: no registry is asked for it");
+                Err(failure.hint("leave out the --registry options"))
+            }
             Command::Run(args) if args.image_and_command.first() == Some(&found.name) => {
                 image::run_in(session, &args)
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use strake_frontend::stagefile::lower::{WantedFiles, wanted_files};
 use strake_frontend::stagefile::plan::{Action, Conveyor, Found, Stage};
 use strake_frontend::stagefile::{DockerOptions, Instructions, Rules, StageKind, UserStage};
 
@@ -28,10 +29,12 @@ impl Shown<'_> {
     pub(super) fn assembled(
         &self,
         rules: &Rules,
-        stage: &Stage,
+        conveyor: &Conveyor,
+        index: usize,
         state: State,
         image: Option<&StageImage>,
     ) -> StageRow {
+        let stage = &conveyor.stages[index];
         let size = image.and_then(|image| {
             let below = image.below.and_then(|below| below.size);
             match (stage.kind, image.made.size?, below) {
@@ -46,6 +49,7 @@ impl Shown<'_> {
             signature: self.project.stage_name(&stage.signature),
             date: image.and_then(|image| image.made.created).and_then(|seconds| self.printer.date(seconds)),
             size,
+            git: git(rules, conveyor, index),
             commands: commands(rules, stage),
             instructions: instructions(rules, stage),
         }
@@ -68,6 +72,7 @@ impl Shown<'_> {
             signature: self.project.stage_name(&stage.signature),
             date: created.and_then(|seconds| self.printer.date(seconds)),
             size,
+            git: if is_told { git(rules, conveyor, index) } else { Vec::new() },
             commands: if is_told { commands(rules, stage) } else { Vec::new() },
             instructions: if is_told { instructions(rules, stage) } else { Vec::new() },
         }
@@ -112,6 +117,18 @@ pub(super) fn title(stage: &Stage) -> std::borrow::Cow<'static, str> {
         None => stage.kind.title().into(),
         Some(layer) => format!("{} {layer}", stage.kind.title()).into(),
     }
+}
+
+/// The files that a stage places, one line for each mapping. A patch tells both commits.
+fn git(rules: &Rules, conveyor: &Conveyor, index: usize) -> Vec<String> {
+    let line = |wanted: &WantedFiles| {
+        let mapping = &conveyor.mappings[wanted.mapping];
+        let source = &rules.git[mapping.index].selection.source;
+        let repository = source.name().expect("a source without a name is refused where it is read");
+        let from = wanted.from.as_ref().map(|from| format!("{from}..")).unwrap_or_default();
+        format!("{repository} {from}{} to {}", wanted.to, mapping.to)
+    };
+    wanted_files(conveyor, index).iter().map(line).collect()
 }
 
 /// What a user stage carries out.

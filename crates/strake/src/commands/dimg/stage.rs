@@ -43,11 +43,25 @@ pub(super) fn find(
     stage: Option<StageKind>,
 ) -> Result<FoundStage, Failure> {
     let project = Project::open(args, &session.settings, &session.cancellation, Reach::Local)?;
-    let image: ImageId = select_one(&project.file, dimg)?;
+    let image = select_one(&project.file, dimg)?;
+    find_in(session, &project, args, image, stage)
+}
+
+/// The same in a project that was read already.
+///
+/// # Errors
+/// When there is no such stage.
+pub(super) fn find_in(
+    session: &Session,
+    project: &Project,
+    args: &ProjectArgs,
+    image: ImageId,
+    stage: Option<StageKind>,
+) -> Result<FoundStage, Failure> {
     let mode = if args.dev { Mode::Developer } else { Mode::Committed };
     let platform = session.settings.platform.clone();
     let request = PlanRequest { session: Some(session), platform, mode, reach: Reach::Local };
-    let mut planner = Planner::new(&project, request);
+    let mut planner = Planner::new(project, request);
     let plan = planner.plan(image)?;
     let found = stage_of(plan.conveyor(), stage)?;
     Ok(FoundStage {

@@ -39,9 +39,10 @@ struct Scene<'a> {
 fn in_scene(
     told: &DeletionArgs,
     settings: Settings,
+    repository: Option<&String>,
     work: impl FnOnce(&Scene<'_>, &mut Deletion<'_>) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
-    deleting(told, settings, |session, resources, deletion| {
+    deleting(told, settings, repository, |session, resources, deletion| {
         let project =
             Project::open(&told.exchange.project, &session.settings, &session.cancellation, Reach::Local)?;
         work(&Scene { session, project, resources }, deletion)
@@ -52,11 +53,12 @@ fn in_scene(
 fn deleting(
     told: &DeletionArgs,
     settings: Settings,
+    repository: Option<&String>,
     work: impl FnOnce(&Session, Resources<'_>, &mut Deletion<'_>) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
     let mut exchange = told.exchange.clone();
     super::exchange_presets(&mut exchange, &settings)?;
-    in_exchange(&exchange, "Deleting", settings, |session, printer| {
+    in_exchange(&exchange, "Deleting", settings, repository, |session, printer| {
         let mut deletion = Deletion::new(session, printer, exchange.dry_run);
         let result = work(session, Resources::new(session, exchange.lock_timeout), &mut deletion);
         // What was deleted before a failure is told as well.
@@ -74,7 +76,7 @@ pub(super) fn flush(place: &FlushPlace, settings: Settings) -> Result<u8, Failur
 }
 
 fn flush_local(args: &FlushLocalArgs, settings: Settings) -> Result<u8, Failure> {
-    in_scene(&args.told, settings, |scene, deletion| {
+    in_scene(&args.told, settings, None, |scene, deletion| {
         let images = select(&scene.project.file, &args.dimgs)?;
         let _images = scene.resources.images(&scene.project, Hold::Alone)?;
         let names = dimg_names(&scene.project, &images);
@@ -91,7 +93,7 @@ fn flush_local(args: &FlushLocalArgs, settings: Settings) -> Result<u8, Failure>
 }
 
 fn flush_repo(args: &FlushRepoArgs, settings: Settings) -> Result<u8, Failure> {
-    in_scene(&args.told, settings, |scene, deletion| {
+    in_scene(&args.told, settings, args.words.last(), |scene, deletion| {
         let (name, dimgs) = split(&args.words)?;
         let images = select(&scene.project.file, dimgs)?;
         let repository = repository(name, scene.session, &scene.project)?;
@@ -124,7 +126,7 @@ pub(super) fn flush_stages(place: &FlushPlace, settings: Settings) -> Result<u8,
     match place {
         FlushPlace::Local(args) => {
             only_stages(&args.dimgs)?;
-            in_scene(&args.told, settings, |scene, deletion| {
+            in_scene(&args.told, settings, None, |scene, deletion| {
                 let _images = scene.resources.images(&scene.project, Hold::Alone)?;
                 for image in local::images(scene.session)? {
                     if image.project_of_stage() == Some(&scene.project.name) {
@@ -134,7 +136,7 @@ pub(super) fn flush_stages(place: &FlushPlace, settings: Settings) -> Result<u8,
                 local::dangling(scene.session, deletion)
             })
         }
-        FlushPlace::Repo(args) => in_scene(&args.told, settings, |scene, deletion| {
+        FlushPlace::Repo(args) => in_scene(&args.told, settings, args.words.last(), |scene, deletion| {
             let (name, dimgs) = split(&args.words)?;
             only_stages(dimgs)?;
             let repository = repository(name, scene.session, &scene.project)?;
@@ -155,7 +157,7 @@ pub(super) fn cleanup_stages(place: &StagesCleanupPlace, settings: Settings) -> 
         return Err(Failure::input("which stages? no option says it")
             .hint("--improper-cache-version, --improper-repo-cache REPO or --improper-git-commit"));
     }
-    in_scene(&args.told, settings, |scene, deletion| {
+    in_scene(&args.told, settings, args.repo.as_ref(), |scene, deletion| {
         let repository = args.repo.as_deref().map(|name| repository(name, scene.session, &scene.project));
         let repository = repository.transpose()?;
         match (place, &repository) {
@@ -248,7 +250,9 @@ fn cleanup_stages_there(
 pub(super) fn cleanup(args: &CleanupArgs, settings: Settings) -> Result<u8, Failure> {
     match &args.place {
         Some(CleanupPlace::Repo(args)) => cleanup_repo(args, settings),
-        None => deleting(&args.told, settings, |session, _, deletion| local::dangling(session, deletion)),
+        None => {
+            deleting(&args.told, settings, None, |session, _, deletion| local::dangling(session, deletion))
+        }
     }
 }
 
@@ -258,7 +262,7 @@ fn cleanup_repo(args: &CleanupRepoArgs, settings: Settings) -> Result<u8, Failur
             .hint("with --without-kube old images are deleted although a cluster may run them")
             .hint("keep what runs: give it a tag with --tag or --tag-plain, those are never deleted here"));
     }
-    in_scene(&args.told, settings, |scene, deletion| {
+    in_scene(&args.told, settings, args.words.last(), |scene, deletion| {
         let (name, dimgs) = split(&args.words)?;
         let images = select(&scene.project.file, dimgs)?;
         let repository = repository(name, scene.session, &scene.project)?;
@@ -301,7 +305,7 @@ fn cleanup_repo(args: &CleanupRepoArgs, settings: Settings) -> Result<u8, Failur
 
 /// `strake dimg mrproper`. Needs no project.
 pub(super) fn mrproper(args: &MrproperArgs, settings: Settings) -> Result<u8, Failure> {
-    deleting(&args.told, settings, |session, resources, deletion| {
+    deleting(&args.told, settings, None, |session, resources, deletion| {
         let images = local::images(session)?;
         let projects: std::collections::BTreeSet<&str> =
             images.iter().filter_map(|image| image.project_of_stage()).collect();

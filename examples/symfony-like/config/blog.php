@@ -1,0 +1,7 @@
+<?php
+
+return [
+    'title' => 'Stages',
+    'locale' => 'en',
+    'posts_per_page' => 10,
+];
