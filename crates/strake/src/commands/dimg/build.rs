@@ -128,7 +128,7 @@ pub(super) fn build_images(
             reach: Reach::Network,
         },
     )
-    .with_shelves(shelves(args, session, &project)?);
+    .with_shelves(shelves(args, session, project)?);
     // Repositories are opened by planning; what is planned once more while stages are assembled costs little.
     let mut plan = || images.iter().try_for_each(|image| planner.plan(*image).map(drop));
     match printer.verbose {
@@ -140,7 +140,7 @@ pub(super) fn build_images(
         project,
         repositories: planner.repositories(),
         platform: session.settings.platform.clone(),
-        labels: assemble::labels(&project, mode(args), &session.settings.platform)?,
+        labels: assemble::labels(project, mode(args), &session.settings.platform)?,
         network: session.settings.network,
         tools_dir: session.settings.variable("STRAKE_TOOLS").map(PathBuf::from),
         ssh_agent: project.ssh_agent().map(Path::to_owned),
@@ -152,7 +152,7 @@ pub(super) fn build_images(
         project,
         planner: &mut planner,
         resources: Resources::new(session, args.lock_timeout),
-        final_repository: final_repository(args, session, &project)?,
+        final_repository: final_repository(args, session, project)?,
         printer,
         assembler,
         introspection,
