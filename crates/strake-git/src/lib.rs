@@ -44,7 +44,7 @@ pub use program::{GitProgram, SshAccess};
 pub use remote::{RemoteClone, RemoteSource};
 pub use repository::Repository;
 pub use reset::ResetCommit;
-pub use revision::Revision;
+pub use revision::{References, Revision};
 pub use selection::Selection;
 pub use submodule::SubmoduleClones;
 pub use tree::{FileEntry, FileMode, FileVersion, State};

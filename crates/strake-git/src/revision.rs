@@ -47,6 +47,15 @@ impl Revision {
     }
 }
 
+/// A kind of references.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum References {
+    /// Tags.
+    Tags,
+    /// Branches of the remote `origin`, as of the last fetch.
+    RemoteBranches,
+}
+
 /// What is needed of a commit.
 pub(crate) struct Commit {
     pub(crate) tree: ObjectId,
@@ -96,6 +105,28 @@ impl Repository {
             (Revision::Commit(id), None) if self.exists(*id) => Ok(*id),
             _ => Err(unknown("there is no such commit")),
         }
+    }
+
+    /// The names of all references of a kind, without what their kind begins with.
+    ///
+    /// # Errors
+    ///
+    /// [`GitError::UnknownRevision`] when they cannot be read.
+    pub fn names(&self, references: References) -> Result<Vec<String>, GitError> {
+        let prefix = match references {
+            References::Tags => "refs/tags/",
+            References::RemoteBranches => "refs/remotes/origin/",
+        };
+        let (git_dir, common_dir) = (self.git_dir.clone(), self.common_dir.clone());
+        let refs = gix_ref::file::Store::for_linked_worktree(git_dir, common_dir, self.objects.hash());
+        let bad = |error: &dyn std::fmt::Display| self.bad_reference(prefix, &error.to_string());
+        let platform = refs.iter().map_err(|error| bad(&error))?;
+        let mut names = Vec::new();
+        for found in platform.all().map_err(|error| bad(&error))? {
+            let name = found.map_err(|error| bad(&error))?.name.as_bstr().to_string();
+            names.extend(name.strip_prefix(prefix).filter(|name| *name != "HEAD").map(str::to_owned));
+        }
+        Ok(names)
     }
 
     /// Whether a commit is in the repository, for example one that was recorded earlier (stage-file.md §7.7).

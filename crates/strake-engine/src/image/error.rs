@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use strake_oci::{Platform, Reference};
 use strake_registry::{ErrorKind, RegistryError};
-use strake_store::StoreError;
+use strake_store::{StoreError, TarError};
 
 use crate::lock::LockError;
 
@@ -111,6 +111,20 @@ impl ImageError {
             Self::Registry(_) | Self::Store(_) | Self::Lock(_) | Self::LayerGone { .. } | Self::Io { .. } => {
                 ImageErrorKind::Environment
             }
+        }
+    }
+
+    /// Whether the content of an image cannot be had, or is not what it should be. Otherwise the machine or the user is
+    /// at fault, and another image would not help.
+    pub fn is_about_content(&self) -> bool {
+        match self {
+            Self::LayerGone { .. } | Self::Malformed { .. } | Self::Platform { .. } => true,
+            Self::Registry(error) => !matches!(error.kind, ErrorKind::Cancelled | ErrorKind::Local),
+            Self::Store(StoreError::Tar { source, .. }) => !matches!(source, TarError::Io { .. }),
+            Self::Store(error) => {
+                matches!(error, StoreError::NoBlob(_) | StoreError::NoLayer(_) | StoreError::Mismatch { .. })
+            }
+            _ => false,
         }
     }
 

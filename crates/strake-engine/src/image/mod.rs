@@ -25,6 +25,7 @@ mod materialise;
 mod names;
 mod push;
 pub(crate) mod record;
+mod remote;
 pub(crate) mod resolve;
 mod stream;
 mod transfer;
@@ -40,6 +41,7 @@ use strake_store::LayerId;
 use crate::request::{Environment, StageOutput};
 
 pub use error::{ImageError, ImageErrorKind};
+pub use remote::RemoteImage;
 pub use types::{
     ArchiveFormat, CommitOptions, Dest, HistoryRow, ImageSummary, ImportOptions, Loaded, LocalImage,
     PullPolicy, PushOptions, PushStatistics, PushedImage, Removed, ResolvedImage,
@@ -67,6 +69,30 @@ pub fn resolve(
     policy: PullPolicy,
 ) -> Result<ResolvedImage, ImageError> {
     resolve::resolve(env, reference, platform, policy)
+}
+
+/// Looks at an image in a registry: manifest and configuration, no layer. `None` when there is none. Nothing is kept.
+///
+/// # Errors
+/// When the registry does not answer, there is none for the platform, or its documents are not to be trusted.
+pub fn peek(
+    env: &Environment<'_>,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Option<RemoteImage>, ImageError> {
+    remote::peek(env, reference, platform)
+}
+
+/// Takes an image over that was looked at, under these names. Its layers stay where they are until one is needed.
+///
+/// # Errors
+/// When the store cannot be written.
+pub fn adopt(
+    env: &Environment<'_>,
+    found: &RemoteImage,
+    names: &[Reference],
+) -> Result<ResolvedImage, ImageError> {
+    remote::adopt(env, found, names)
 }
 
 /// Marks an image as used just now, so that a collection running beside keeps it. Answers whether it is still there.
@@ -134,6 +160,19 @@ pub fn push(
     options: &PushOptions,
 ) -> Result<PushedImage, ImageError> {
     push::push(env, reference, options)
+}
+
+/// Sends the image of the local name `source` to a registry as `target`, which does not become a local name.
+///
+/// # Errors
+/// As [`push`].
+pub fn push_as(
+    env: &Environment<'_>,
+    source: &Reference,
+    target: &Reference,
+    options: &PushOptions,
+) -> Result<PushedImage, ImageError> {
+    push::push_named(env, source, target, options)
 }
 
 /// Finds a local image by what was typed: a name, an id with or without `sha256:`, or at least four digits that

@@ -23,6 +23,9 @@ use crate::signing::SigningKey;
 /// the pauses of the registry.
 const PARALLEL: usize = 3;
 
+/// How often an image is sent again that a registry did not take for want of a blob.
+const RESENDS: usize = 3;
+
 pub(crate) fn push(
     env: &Environment<'_>,
     reference: &Reference,
@@ -33,8 +36,45 @@ pub(crate) fn push(
             "{reference}: only a tag can be pushed, the digest follows from the content"
         )));
     }
-    let name = record::name_record(env.store, reference)?
-        .ok_or_else(|| ImageError::unknown(&reference.familiar()))?;
+    push_named(env, reference, reference, options)
+}
+
+pub(crate) fn push_named(
+    env: &Environment<'_>,
+    source: &Reference,
+    target: &Reference,
+    options: &PushOptions,
+) -> Result<PushedImage, ImageError> {
+    let unknown = || ImageError::unknown(&source.familiar());
+    let name = record::name_record(env.store, source)?.ok_or_else(unknown)?;
+    let known = name.manifest.clone();
+    let mut tries = 0;
+    let (pushed, name) = loop {
+        match send(env, name.clone(), target, options) {
+            // Another node that sends the same blob, or a collection in the registry, can take one away between its
+            // arrival and the manifest. Whatever is missing is sent once more.
+            Err(ImageError::Registry(error)) if misses_content(&error) && tries < RESENDS => tries += 1,
+            sent => break sent?,
+        }
+    };
+    if name.manifest != known {
+        record::put_name(env.store, source, &name)?;
+    }
+    Ok(pushed)
+}
+
+/// Whether a registry did not take a manifest because of what it names.
+fn misses_content(error: &RegistryError) -> bool {
+    matches!(error.kind, ErrorKind::NotFound | ErrorKind::Refused)
+}
+
+/// Sends an image, and answers what is known of its name afterwards.
+fn send(
+    env: &Environment<'_>,
+    name: NameRecord,
+    reference: &Reference,
+    options: &PushOptions,
+) -> Result<(PushedImage, NameRecord), ImageError> {
     let image =
         record::image(env.store, name.image)?.ok_or_else(|| ImageError::unknown(&reference.familiar()))?;
     let (_, config) = record::config(env.store, name.image)?;
@@ -47,7 +87,7 @@ pub(crate) fn push(
     {
         let existed = image.layers.len() as u64 + 1;
         let statistics = PushStatistics { existed, ..PushStatistics::default() };
-        return Ok(PushedImage { descriptor: descriptor.clone(), statistics });
+        return Ok((PushedImage { descriptor: descriptor.clone(), statistics }, name));
     }
     let wanted: Vec<Option<&Descriptor>> = match &kept {
         Some((_, _, manifest)) => manifest.layers.iter().map(Some).collect(),
@@ -391,7 +431,7 @@ fn count(pushed: &[PushedBlob]) -> PushStatistics {
 
 type Kept = Option<(Descriptor, Vec<u8>, ImageManifest)>;
 
-/// Writes the manifest, which makes everything visible, and remembers it under the name.
+/// Writes the manifest, which makes everything visible.
 fn finish(
     env: &Environment<'_>,
     reference: &Reference,
@@ -400,7 +440,7 @@ fn finish(
     mut pushed: Vec<PushedBlob>,
     statistics: PushStatistics,
     options: &PushOptions,
-) -> Result<PushedImage, ImageError> {
+) -> Result<(PushedImage, NameRecord), ImageError> {
     let (media_type, bytes) = match kept {
         Some((descriptor, bytes, _)) => (descriptor.media_type, bytes),
         None => {
@@ -417,9 +457,8 @@ fn finish(
     let descriptor = Descriptor { media_type, ..descriptor };
     name.manifest = Some(descriptor.clone());
     name.answered = Some(descriptor.digest);
-    record::put_name(env.store, reference, &name)?;
     (env.events)(Event::Phase(format!("pushed {}", reference.familiar())));
-    Ok(PushedImage { descriptor, statistics })
+    Ok((PushedImage { descriptor, statistics }, name))
 }
 
 /// A blob of a layer that lies in the store.

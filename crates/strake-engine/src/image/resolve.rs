@@ -7,7 +7,8 @@ use strake_registry::RawManifest;
 use strake_store::LayerBlob;
 
 use super::error::ImageError;
-use super::record::{self, ImageRecord, MAX_CONFIG, NameRecord, NewImage};
+use super::record::{self, MAX_CONFIG, NameRecord};
+use super::remote;
 use super::types::{PullPolicy, ResolvedImage};
 use crate::request::Environment;
 
@@ -74,34 +75,13 @@ fn remote(
     reference: &Reference,
     platform: &Platform,
 ) -> Result<ResolvedImage, ImageError> {
-    let Some(answer) = env.registry.resolve(reference)? else {
-        return Err(ImageError::unknown_anywhere(reference));
-    };
-    let answered = answer.descriptor.digest;
-    let (raw, manifest) = choose(env, reference, platform, answer)?;
-    let bytes = config_bytes(env, reference, &manifest.config)?;
-    let what = format!("configuration of {}", reference.familiar());
-    let config = record::parse_config(&bytes, &what)?;
-    check_layers(&manifest, &config, &format!("manifest {}", reference.familiar()))?;
-    if !platform.accepts(&config.platform()) {
-        return Err(no_variant(reference, platform, vec![config.platform()]));
-    }
-    remember_blobs(env, reference, &manifest, &config.rootfs.diff_ids)?;
-    let id = record::put_image(
-        env.store,
-        &NewImage {
-            config: &bytes,
-            record: ImageRecord::of_chain(&config.rootfs.diff_ids),
-            manifest: Some((raw.descriptor.clone(), &raw.bytes)),
-            answered: Some(answered),
-            names: std::slice::from_ref(reference),
-        },
-    )?;
-    Ok(ResolvedImage { reference: reference.clone(), id, config, manifest: Some(raw.descriptor) })
+    let found = remote::peek(env, reference, platform)?;
+    let found = found.ok_or_else(|| ImageError::unknown_anywhere(reference))?;
+    remote::adopt(env, &found, std::slice::from_ref(reference))
 }
 
 /// Follows indexes to the manifest of the platform.
-fn choose(
+pub(super) fn choose(
     env: &Environment<'_>,
     reference: &Reference,
     platform: &Platform,
@@ -153,11 +133,11 @@ fn offered(index: &ImageIndex) -> Vec<Platform> {
         .collect()
 }
 
-fn no_variant(reference: &Reference, wanted: &Platform, available: Vec<Platform>) -> ImageError {
+pub(super) fn no_variant(reference: &Reference, wanted: &Platform, available: Vec<Platform>) -> ImageError {
     ImageError::Platform { reference: reference.familiar(), wanted: Box::new(wanted.clone()), available }
 }
 
-fn config_bytes(
+pub(super) fn config_bytes(
     env: &Environment<'_>,
     reference: &Reference,
     config: &Descriptor,

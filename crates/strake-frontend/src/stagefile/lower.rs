@@ -358,11 +358,15 @@ impl Lowering<'_, '_> {
         let mut config = self.input.below.fact.config.config.clone();
         config.labels.extend(self.input.labels.clone());
         config.labels.extend(stage.labels.clone());
-        let below = self.input.stage.checked_sub(1).map(|below| &self.input.conveyor.stages[below].signature);
+        let below = match (&stage.action, self.input.stage.checked_sub(1)) {
+            (Action::From(Start::Image { signature, .. }), _) => Some(signature.clone()),
+            (_, Some(below)) => Some(self.input.conveyor.stages[below].signature.clone()),
+            (_, None) => None,
+        };
         config.labels.insert("strake-stage".to_owned(), stage.kind.id().to_owned());
         config.labels.insert("strake-signature".to_owned(), stage.signature.clone());
         match below {
-            Some(signature) => config.labels.insert("strake-parent-signature".to_owned(), signature.clone()),
+            Some(signature) => config.labels.insert("strake-parent-signature".to_owned(), signature),
             None => config.labels.remove("strake-parent-signature"),
         };
         if matches!(stage.action, Action::Configure) {

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use strake_frontend::stagefile::StageKind;
 
+use super::dimg_cleanup::{CleanupArgs, FlushArgs, MrproperArgs};
+use super::dimg_registry::{
+    DimgBpArgs, DimgPushArgs, DimgSpushArgs, StageRepositories, StagesArgs, TagNames,
+};
 use super::{LoginArgs, ProgressMode};
 
 /// `strake dimg`.
@@ -39,6 +43,20 @@ pub(crate) enum DimgCommand {
     Run(DimgRunArgs),
     /// Give finished images names in the local store
     Tag(Box<DimgTagArgs>),
+    /// Send finished images to a registry
+    Push(Box<DimgPushArgs>),
+    /// Build, then push
+    Bp(Box<DimgBpArgs>),
+    /// Send one finished image to a registry, under exactly the name that is given
+    Spush(Box<DimgSpushArgs>),
+    /// Exchange stages with a registry
+    Stages(StagesArgs),
+    /// Delete all finished images of the project
+    Flush(FlushArgs),
+    /// Delete what nobody needs: here what crashed builds left, or finished images in a repository
+    Cleanup(Box<CleanupArgs>),
+    /// Delete stages and images of all projects on this machine
+    Mrproper(Box<MrproperArgs>),
     /// Copy files out of an image or an artifact into a directory
     Export(Box<DimgExportArgs>),
     /// Tell the names of stages
@@ -122,6 +140,9 @@ pub(crate) struct DimgBuildArgs {
     /// Seconds to wait for another process that assembles a stage
     #[arg(long, value_name = "TIMEOUT", default_value_t = Self::LOCK_TIMEOUT)]
     pub(crate) lock_timeout: u64,
+    /// Repositories of stages.
+    #[command(flatten)]
+    pub(crate) repositories: StageRepositories,
     /// Where to open a shell.
     #[command(flatten)]
     pub(crate) introspect: IntrospectArgs,
@@ -244,24 +265,9 @@ pub(crate) struct DimgTagArgs {
     /// Names or shell patterns of images [default: all], then the repository
     #[arg(value_name = "DIMG]... [REPO", required = true)]
     pub(crate) words: Vec<String>,
-    /// Tag, made a slug (repeatable) [default: latest]
-    #[arg(long = "tag", visible_alias = "tag-slug", value_name = "TAG", help_heading = "Tags")]
-    pub(crate) tags: Vec<String>,
-    /// Tag as it is (repeatable)
-    #[arg(long = "tag-plain", value_name = "TAG", help_heading = "Tags")]
-    pub(crate) plain_tags: Vec<String>,
-    /// The current branch
-    #[arg(long, help_heading = "Tags")]
-    pub(crate) tag_branch: bool,
-    /// The current commit
-    #[arg(long, help_heading = "Tags")]
-    pub(crate) tag_commit: bool,
-    /// The number of the build in the CI system
-    #[arg(long, help_heading = "Tags")]
-    pub(crate) tag_build_id: bool,
-    /// The git tag or branch that the CI system builds
-    #[arg(long, help_heading = "Tags")]
-    pub(crate) tag_ci: bool,
+    /// Which tags.
+    #[command(flatten)]
+    pub(crate) tags: TagNames,
     /// Only show what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,

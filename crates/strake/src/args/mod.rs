@@ -5,6 +5,8 @@ mod cache;
 mod choice;
 pub(crate) mod csv;
 mod dimg;
+mod dimg_cleanup;
+mod dimg_registry;
 mod images;
 mod login;
 mod nearest;
@@ -24,6 +26,14 @@ pub(crate) use choice::{BuildFiles, Chosen, choose};
 pub(crate) use dimg::{
     ColorMode, DimgArgs, DimgBuildArgs, DimgCommand, DimgExportArgs, DimgListArgs, DimgRunArgs, DimgTagArgs,
     IntrospectArgs, ProjectArgs, RowArgs, SlugArgs, StageArgs, StageCommand, StageImageArgs, StagePoint,
+};
+pub(crate) use dimg_cleanup::{
+    CleanupArgs, CleanupPlace, CleanupRepoArgs, DeletionArgs, FlushArgs, FlushLocalArgs, FlushPlace,
+    FlushRepoArgs, MrproperArgs, StagesCleanupArgs, StagesCleanupPlace, StagesCleanupPlaceArgs,
+};
+pub(crate) use dimg_registry::{
+    DimgBpArgs, DimgPushArgs, DimgSpushArgs, ExchangeArgs, StageRepositories, StagesArgs, StagesCommand,
+    StagesPullArgs, StagesPushArgs, TagNames,
 };
 pub(crate) use images::{
     ArchiveFormat, DuArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs,

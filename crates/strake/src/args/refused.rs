@@ -58,23 +58,11 @@ const FLAGS: [(&[&str], &str, &str); 11] = [
 ];
 
 /// Commands of `dapp dimg`.
-const DIMG_COMMANDS: [(&[&str], &str, &str); 3] = [
-    (
-        &["push", "bp", "spush"],
-        "images of stage files are not pushed yet",
-        "give an image a name and push that: strake tag $(strake stage image DIMG) NAME && strake push NAME",
-    ),
-    (
-        &["stages", "build-context"],
-        "stages are not shared between machines yet",
-        "leave it out: stages of earlier builds are found in the local store by themselves",
-    ),
-    (
-        &["flush", "cleanup", "mrproper"],
-        "stages are ordinary images in the local store",
-        "`strake images` lists them, `strake rmi` and `strake prune` remove them",
-    ),
-];
+const DIMG_COMMANDS: [(&[&str], &str, &str); 1] = [(
+    &["build-context"],
+    "stages are not written into files yet",
+    "share them through a registry: strake dimg push --with-stages REPO",
+)];
 
 /// Commands of `docker`.
 const COMMANDS: [(&[&str], &str, &str); 4] = [

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use strake_engine::Environment;
-use strake_engine::image::{self, HistoryRow, ImageError};
+use strake_engine::image::{self, HistoryRow, ImageError, RemoteImage};
 use strake_frontend::stagefile::plan::{KnownStage, Presence};
 use strake_oci::{ImageConfig, ImageId};
 use strake_store::Store;
@@ -58,6 +58,18 @@ impl StageImage {
                 labels: config.config.labels,
             }))
         })
+    }
+
+    /// An image in a repository: sizes are those of its layers as they are kept there.
+    pub(super) fn remote(image: &RemoteImage) -> Self {
+        let created = seconds(image.config.created.as_deref());
+        let history = &image.config.history;
+        let below_created = history.iter().rev().nth(1).and_then(|entry| seconds(entry.created.as_deref()));
+        Self {
+            made: Made { created, size: None },
+            below: (history.len() > 1).then_some(Made { created: below_created, size: None }),
+            labels: image.config.config.labels.clone(),
+        }
     }
 
     /// As plans take it.

@@ -13,9 +13,11 @@ mod find;
 mod known;
 mod memory;
 mod plan;
+mod publish;
 mod render;
 mod repositories;
 mod select;
+mod shelves;
 mod told;
 mod written;
 
@@ -39,9 +41,13 @@ use told::Told;
 
 pub(crate) use find::look;
 pub(crate) use known::{StageImage, image_config};
-pub(crate) use plan::{PlanRequest, Planner};
+pub(crate) use plan::{PlanRequest, Planner, needed};
+pub(crate) use publish::Published;
 pub(crate) use repositories::Reach;
 pub(crate) use select::select;
+pub(crate) use shelves::{
+    Candidate, Role, STAGE_PREFIX, Shelf, Shelves, Unreachable, repository_name, stage_tag, wrong,
+};
 
 /// The version of the signatures' scheme: part of every signature.
 pub(crate) const SCHEME: &str = "31";

@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strake_frontend::Diagnostic;
-use strake_frontend::stagefile::plan::{self, Facts, Mode, Need, Plan, PlanError, PlanOptions, Planning};
-use strake_frontend::stagefile::{GitSource, ImageId};
+use strake_frontend::stagefile::plan::{
+    self, Action, Facts, Mode, Need, Plan, PlanError, PlanOptions, Planning, Start,
+};
+use strake_frontend::stagefile::{GitSource, ImageId, Rules};
 use strake_git::Repository;
 use strake_oci::Platform;
 
 use super::answers::Answers;
 use super::memory::Memory;
 use super::repositories::Repositories;
+use super::shelves::{Candidate, Shelves};
 use super::{Project, Reach, SCHEME, StageImage};
 use crate::failure::{Failure, Kind};
 use crate::session::Session;
@@ -42,6 +45,7 @@ pub(crate) struct Planner<'a> {
     answers: Answers<'a>,
     facts: Facts,
     images: BTreeMap<String, StageImage>,
+    shelves: Option<Shelves<'a>>,
 }
 
 impl<'a> Planner<'a> {
@@ -56,7 +60,18 @@ impl<'a> Planner<'a> {
         };
         let options = PlanOptions { cache_version: SCHEME.to_owned(), mode, ..PlanOptions::new(platform) };
         let (facts, images) = (Facts::default(), BTreeMap::new());
-        Self { project, session, options, reach, answers, facts, images }
+        Self { project, session, options, reach, answers, facts, images, shelves: None }
+    }
+
+    /// The same, and stages that are not here are looked for in these repositories.
+    pub(crate) fn with_shelves(mut self, shelves: Shelves<'a>) -> Self {
+        self.shelves = Some(shelves);
+        self
+    }
+
+    /// The repositories that stages are looked for in.
+    pub(crate) fn shelves(&mut self) -> Option<&mut Shelves<'a>> {
+        self.shelves.as_mut()
     }
 
     /// Plans an image and those that it needs.
@@ -67,6 +82,9 @@ impl<'a> Planner<'a> {
         for _ in 0..ROUNDS_MAX {
             match plan::plan(&self.project.file, image, &self.options, &self.facts) {
                 Ok(Planning::Done(plan)) => {
+                    if self.discover(&plan)? {
+                        continue;
+                    }
                     if self.reach == Reach::Network {
                         self.answers.memory.keep();
                     }
@@ -86,14 +104,71 @@ impl<'a> Planner<'a> {
 
     fn answer(&mut self, need: Need) -> Result<(), Failure> {
         let Need::Stage(signature) = need else { return self.answers.answer(need, &mut self.facts) };
-        let name = self.project.stage_name(&signature);
-        let found = match self.session {
-            Some(session) => StageImage::find(session, &name, &signature)?,
-            None => None,
+        self.learn(signature)
+    }
+
+    /// Notes what is known under a signature: the image that was found in a repository, or what the store has.
+    fn learn(&mut self, signature: String) -> Result<(), Failure> {
+        let candidate = self.shelves.as_ref().and_then(|shelves| shelves.hit(&signature));
+        let (known, image) = match (candidate, self.session) {
+            (Some(candidate), _) => (Some(candidate.known()), Some(StageImage::remote(&candidate.image))),
+            (None, Some(session)) => {
+                let found = StageImage::find(session, &self.project.stage_name(&signature), &signature)?;
+                (found.as_ref().map(StageImage::known), found)
+            }
+            (None, None) => (None, None),
         };
-        self.facts.stages.insert(signature.clone(), found.as_ref().map(StageImage::known));
-        self.images.extend(found.map(|image| (signature, image)));
+        self.facts.stages.insert(signature.clone(), known);
+        match image {
+            Some(image) => self.images.insert(signature, image),
+            None => self.images.remove(&signature),
+        };
         Ok(())
+    }
+
+    /// Looks in the repositories for the last stage that would be assembled and is there, of the image and of those
+    /// that the assembly needs. Answers whether one was found, or one that was found does not fit after all: then
+    /// everything is planned anew. One stage near the end makes all before it unnecessary, so nothing else is asked.
+    fn discover(&mut self, plan: &Plan) -> Result<bool, Failure> {
+        let Some(shelves) = &mut self.shelves else { return Ok(false) };
+        let mut waiting = vec![plan.image];
+        let mut seen = BTreeSet::new();
+        while let Some(image) = waiting.pop() {
+            if !seen.insert(image) {
+                continue;
+            }
+            let conveyor = &plan.conveyors[&image];
+            let missing = conveyor.to_assemble();
+            for stage in conveyor.stages[missing.clone()].iter().rev() {
+                let did_not_fit = shelves.hit(&stage.signature).is_some();
+                if !did_not_fit && !shelves.may_have(&stage.signature) {
+                    continue;
+                }
+                if shelves.advance(&stage.signature)? || did_not_fit {
+                    self.learn(stage.signature.clone())?;
+                    return Ok(true);
+                }
+            }
+            let rules = &self.project.file.image(image).rules;
+            let stages = conveyor.stages[missing].iter();
+            waiting.extend(stages.flat_map(|stage| needed(rules, &stage.action)).map(|(_, needed)| needed));
+        }
+        Ok(false)
+    }
+
+    /// Looks in the repositories for one stage.
+    ///
+    /// # Errors
+    /// When a registry does not answer and that must not be.
+    pub(crate) fn look_for(&mut self, signature: &str) -> Result<Option<Candidate>, Failure> {
+        let Some(shelves) = &mut self.shelves else { return Ok(None) };
+        let is_there = shelves.hit(signature).is_some() || shelves.advance(signature)?;
+        Ok(is_there.then(|| shelves.take(signature)).flatten())
+    }
+
+    /// Takes the image that was found for a signature in a repository.
+    pub(crate) fn take(&mut self, signature: &str) -> Option<Candidate> {
+        self.shelves.as_mut()?.take(signature)
     }
 
     /// Forgets what the store knew of stages, because that has changed.
@@ -114,6 +189,19 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether the image of a stage is in a repository now. Then everything is looked for anew.
+    ///
+    /// # Errors
+    /// When a registry does not answer and that must not be.
+    pub(crate) fn has_appeared(&mut self, signature: &str) -> Result<bool, Failure> {
+        let Some(shelves) = &mut self.shelves else { return Ok(false) };
+        let has_appeared = shelves.has_appeared(signature)?;
+        if has_appeared {
+            shelves.look_again();
+        }
+        Ok(has_appeared)
+    }
+
     /// What the store knows of stages that were asked for, by signature.
     pub(crate) fn images(&self) -> &BTreeMap<String, StageImage> {
         &self.images
@@ -123,5 +211,17 @@ impl<'a> Planner<'a> {
     pub(crate) fn repositories(&self) -> BTreeMap<GitSource, Arc<Repository>> {
         let opened = self.answers.repositories.opened.iter();
         opened.map(|(source, opened)| (source.clone(), opened.repository.clone())).collect()
+    }
+}
+
+/// The images that a stage needs, with what is said while they are built.
+pub(crate) fn needed(rules: &Rules, action: &Action) -> Vec<(&'static str, ImageId)> {
+    match action {
+        Action::From(Start::Image { image, .. }) => vec![("building from dimg", *image)],
+        Action::Import(steps) => {
+            let artifacts = steps.iter().map(|step| rules.imports[step.import].artifact);
+            artifacts.map(|artifact| ("building artifact", artifact)).collect()
+        }
+        _ => Vec::new(),
     }
 }

@@ -45,6 +45,20 @@ pub(crate) enum State {
     Exists,
     /// It would be named.
     Tag,
+    /// It would be sent to a registry.
+    Push,
+    /// It is being sent.
+    Pushing,
+    /// It would be fetched from a registry.
+    Pull,
+    /// It is being fetched.
+    Pulling,
+    /// The registry has it not.
+    NotExist,
+    /// It could not be fetched.
+    NotPulled,
+    /// It would be deleted.
+    Delete,
     /// It would be copied.
     Copy,
     /// Its output follows.
@@ -66,6 +80,13 @@ impl State {
             Self::Rebuild => "[REBUILD]",
             Self::Exists => "[EXIST]",
             Self::Tag => "[TAG]",
+            Self::Push => "[PUSH]",
+            Self::Pushing => "[PUSHING]",
+            Self::Pull => "[PULL]",
+            Self::Pulling => "[PULLING]",
+            Self::NotExist => "[NOT EXIST]",
+            Self::NotPulled => "[NOT PULLED]",
+            Self::Delete => "[DELETE]",
             Self::Copy => "[COPY]",
             Self::Building => "[BUILDING]",
             Self::Running => "[RUNNING]",
@@ -76,8 +97,8 @@ impl State {
 
     fn tone(self) -> &'static str {
         match self {
-            Self::Build | Self::Tag | Self::Copy | Self::Done(_) => GOOD,
-            Self::Failed(_) => BAD,
+            Self::Build | Self::Tag | Self::Push | Self::Pull | Self::Copy | Self::Done(_) => GOOD,
+            Self::Failed(_) | Self::NotPulled => BAD,
             _ => SECONDARY,
         }
     }

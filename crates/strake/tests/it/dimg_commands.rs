@@ -106,7 +106,6 @@ fn options_shape_the_rows() {
     assert!(verbose.contains("  instructions:\n    EXPOSE 80\n"), "{verbose}");
     let failed = project.fails(2, &["dimg", "build", "--introspect-error"]);
     assert!(failed.stderr.contains("no terminal"), "{failed}");
-    assert!(project.fails(2, &["dimg", "stages", "push", "x"]).stderr.contains("strake dimg stages: "));
 }
 
 #[test]

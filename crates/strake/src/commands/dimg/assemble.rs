@@ -11,24 +11,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use strake_engine::Environment;
 use strake_engine::image::{self, PullPolicy};
-use strake_engine::lock::{FileLocks, Hold, Lease, Waiter, Waiting};
-use strake_engine::{Environment, Event, Holder};
+use strake_engine::lock::{Hold, Lease};
 use strake_frontend::dockerfile::ImageFact;
 use strake_frontend::stagefile::lower::Below;
 use strake_frontend::stagefile::plan::{Action, Conveyor, Found, Mode, Plan, Stage, Start};
 use strake_frontend::stagefile::{ImageId, Rules};
-use strake_oci::{Digest, Reference};
+use strake_oci::{Platform, Reference};
 
 use super::introspect::{Introspection, Side};
+use super::locks::Resources;
 use super::printer::Printer;
 use super::shown::{self, Shown};
 use crate::assembly::{Assembler, Job, NotAssembled};
 use crate::commands::output;
-use crate::failure::{Failure, Kind};
-use crate::project::{Planner, Project, SCHEME, StageImage};
+use crate::failure::Failure;
+use crate::project::{self, Planner, Project, SCHEME, StageImage};
 use crate::session::Session;
 use crate::ui::conveyor::{self, ConveyorRows, State};
 
@@ -37,8 +38,10 @@ pub(super) struct Assembly<'a, 'p> {
     pub(super) session: &'a Session,
     pub(super) project: &'a Project,
     pub(super) planner: &'a mut Planner<'p>,
-    /// How long to wait for another process that assembles a stage.
-    pub(super) lock_timeout: Duration,
+    /// The locks, and how long to wait for another process that assembles a stage.
+    pub(super) resources: Resources<'a>,
+    /// Where finished images are sent besides.
+    pub(super) final_repository: Option<Reference>,
     pub(super) printer: &'a Printer,
     pub(super) assembler: Assembler<'a>,
     /// Where to open a shell.
@@ -67,49 +70,65 @@ impl<'a> Assembly<'a, '_> {
                 return self.below(conveyor, start - 1);
             }
             let unit = start..unit_end(conveyor, start);
-            let artifacts = self.needed(image, &plan, &unit, &mut progress)?;
+            let Some(artifacts) = self.needed(image, &plan, &unit, &mut progress)? else {
+                self.planner.forget_stages();
+                continue;
+            };
             let Some(leases) = self.lock(conveyor, &unit)? else {
                 // Somebody else has finished a stage of ours.
                 self.planner.forget_stages();
                 continue;
             };
-            self.unit(image, conveyor, unit, &artifacts, &mut progress)?;
+            let Some(base) = self.base(conveyor, unit.start, &mut progress)? else {
+                // What it was to stand on is not to be had.
+                self.planner.forget_stages();
+                continue;
+            };
+            self.unit(image, conveyor, unit, base, &artifacts, &mut progress)?;
             drop(leases);
             self.planner.forget_stages();
         }
     }
 
     /// The image of a stage that is there.
-    pub(super) fn below(&self, conveyor: &Conveyor, stage: usize) -> Result<Below, Failure> {
-        let reference = self.project.stage_reference(&conveyor.stages[stage].signature)?;
-        self.session.with(|env: &Environment<'_>| {
-            let id = image::find(env, &reference.familiar())?.id;
-            let config = image::config(env, id)?;
-            Ok(Below { reference: reference.clone(), fact: ImageFact { id, config } })
-        })
+    pub(super) fn below(&mut self, conveyor: &Conveyor, stage: usize) -> Result<Below, Failure> {
+        self.stage_image(&conveyor.stages[stage].signature)
+    }
+
+    /// The same by its signature. One that is in a repository only becomes known here, without its layers.
+    pub(super) fn stage_image(&mut self, signature: &str) -> Result<Below, Failure> {
+        let reference = self.project.stage_reference(signature)?;
+        if let Some(candidate) = self.planner.take(signature) {
+            self.adopt(&candidate, signature, &reference)?;
+        }
+        self.known_here(&reference)
     }
 
     /// What the first stage of a unit stands on.
-    fn base(&mut self, conveyor: &Conveyor, first: usize, progress: &mut Progress) -> Result<Below, Failure> {
+    fn base(
+        &mut self,
+        conveyor: &Conveyor,
+        first: usize,
+        progress: &mut Progress,
+    ) -> Result<Option<Below>, Failure> {
         if let Some(below) = first.checked_sub(1) {
-            return self.below(conveyor, below);
+            return self.real(&conveyor.stages[below].signature);
         }
         match &conveyor.stages[0].action {
-            Action::From(Start::Image { signature, .. }) => {
-                let reference = self.project.stage_reference(signature)?;
-                self.resolve(&reference, PullPolicy::Never)
-            }
+            Action::From(Start::Image { signature, .. }) => self.real(signature),
             Action::From(Start::Reference(name)) => {
                 let reference: Reference = name.parse().map_err(|error| {
                     Failure::input(format!("from: {name}: {error}")).hint("write it as NAME[:TAG]")
                 })?;
                 self.session.permit(&reference)?;
                 if let Ok(found) = self.resolve(&reference, PullPolicy::Never) {
-                    return Ok(found);
+                    return Ok(Some(found));
                 }
                 let (_, level) = progress.rows.enter(None);
                 let title = format!("pulling image {}", reference.familiar());
-                self.printer.during(level, &title, || self.resolve(&reference, PullPolicy::Missing))
+                let pulled =
+                    self.printer.during(level, &title, || self.resolve(&reference, PullPolicy::Missing));
+                pulled.map(Some)
             }
             _ => unreachable!("the first stage of every conveyor is `from`"),
         }
@@ -123,18 +142,19 @@ impl<'a> Assembly<'a, '_> {
         Ok(Below { reference: reference.clone(), fact })
     }
 
-    /// Assembles the images that the stages of a unit need, and answers the artifacts among them.
+    /// Assembles the images that the stages of a unit need, and answers the artifacts among them; nothing when one
+    /// that seemed to be there is not to be had.
     fn needed(
         &mut self,
         image: ImageId,
         plan: &Plan,
         unit: &std::ops::Range<usize>,
         progress: &mut Progress,
-    ) -> Result<BTreeMap<String, Below>, Failure> {
+    ) -> Result<Option<BTreeMap<String, Below>>, Failure> {
         let mut artifacts = BTreeMap::new();
         for stage in &plan.conveyors[&image].stages[unit.clone()] {
             let rules = &self.project.file.image(image).rules;
-            for (what, needed) in super::build::needed(rules, &stage.action) {
+            for (what, needed) in project::needed(rules, &stage.action) {
                 let conveyor = &plan.conveyors[&needed];
                 let is_there = conveyor.to_assemble().is_empty();
                 if !is_there {
@@ -145,17 +165,17 @@ impl<'a> Assembly<'a, '_> {
                     let below = printer.during(level, &title, || self.image(needed, level + 1))?;
                     artifacts.insert(conveyor.signature().to_owned(), below);
                 } else if matches!(stage.action, Action::Import(_)) {
-                    let below = self.below(conveyor, conveyor.stages.len() - 1)?;
+                    let Some(below) = self.real(conveyor.signature())? else { return Ok(None) };
                     artifacts.insert(conveyor.signature().to_owned(), below);
                 }
             }
         }
-        Ok(artifacts)
+        Ok(Some(artifacts))
     }
 
     /// The locks of the stages of a unit; nothing when one of them is there by now.
     fn lock(
-        &self,
+        &mut self,
         conveyor: &Conveyor,
         unit: &std::ops::Range<usize>,
     ) -> Result<Option<Vec<Lease>>, Failure> {
@@ -168,47 +188,18 @@ impl<'a> Assembly<'a, '_> {
                 return Ok(None);
             }
         }
+        // It may have taken long to get here, and other hosts publish meanwhile.
+        if self.planner.has_appeared(&conveyor.stages[unit.start].signature)? {
+            return Ok(None);
+        }
         Ok(Some(leases))
     }
 
+    /// Locks a stage: no other process assembles it meanwhile.
     fn lock_stage(&self, signature: &str) -> Result<Lease, Failure> {
-        let name = self.project.stage_name(signature);
-        let resource = format!("{}.image.{name}", self.project.name);
-        let locks = FileLocks::new(self.session.store.lock_dir());
-        // A file's name has fewer letters than a project's name may have.
-        let file = format!("stage-{}", Digest::of(resource.as_bytes()).hex());
-        let me = Holder::of_this_process(&name);
-        let begun = Instant::now();
-        let mut told = false;
-        let mut hears = |waiting: Waiting| {
-            let who = match waiting {
-                Waiting::Begun => return,
-                Waiting::For(holder) => holder,
-            };
-            told = true;
-            let Holder { pid, host, .. } = who;
-            let text = format!("waiting for locked resource `{resource}` ... (process {pid} on {host})");
-            self.session.ui.event(&Event::Warning(text));
-        };
-        let cancelled = || self.session.cancellation.is_requested();
-        let gives_up = || cancelled() || begun.elapsed() >= self.lock_timeout;
-        let waiter = Waiter { me: &me, hears: &mut hears, gives_up: &gives_up };
-        let lease = locks.acquire(&file, Hold::Alone, waiter);
-        match lease.map_err(|error| Failure::environment(error.to_string()))? {
-            Some(lease) => {
-                if told {
-                    let seconds = begun.elapsed().as_secs_f64();
-                    self.session.ui.event(&Event::Phase(format!("got `{resource}` after {seconds:.1} s")));
-                }
-                Ok(lease)
-            }
-            None if cancelled() => Err(Failure::new(Kind::Interrupted, "stopped while waiting for a lock")),
-            None => {
-                let seconds = self.lock_timeout.as_secs();
-                Err(Failure::environment(format!("`{resource}` is still locked after {seconds} s"))
-                    .hint("wait longer with --lock-timeout SECONDS"))
-            }
-        }
+        let resource = format!("{}.image.{}", self.project.name, self.project.stage_name(signature));
+        // A lock between hosts is to be taken here, after this one: so only one process of a host asks for it.
+        self.resources.take(&resource, Hold::Alone)
     }
 
     /// Assembles stages that are kept together.
@@ -217,10 +208,10 @@ impl<'a> Assembly<'a, '_> {
         image: ImageId,
         conveyor: &Conveyor,
         unit: std::ops::Range<usize>,
+        mut below: Below,
         artifacts: &BTreeMap<String, Below>,
         progress: &mut Progress,
     ) -> Result<(), Failure> {
-        let mut below = self.base(conveyor, unit.start, progress)?;
         let mut made = Vec::new();
         for stage in unit {
             let kind = conveyor.stages[stage].kind;
@@ -237,6 +228,9 @@ impl<'a> Assembly<'a, '_> {
             self.session.with(|env: &Environment<'_>| {
                 image::tag(env, &stage.fact.id.to_string(), &stage.reference)
             })?;
+        }
+        for stage in &made {
+            self.publish(stage)?;
         }
         Ok(())
     }
@@ -333,15 +327,27 @@ fn unit_end(conveyor: &Conveyor, first: usize) -> usize {
 }
 
 /// The labels that the image of every stage has.
-pub(super) fn labels(project: &str, mode: Mode) -> BTreeMap<String, String> {
+///
+/// # Errors
+/// When the project's repository cannot be read.
+pub(super) fn labels(
+    project: &Project,
+    mode: Mode,
+    platform: &Platform,
+) -> Result<BTreeMap<String, String>, Failure> {
     let mut labels = BTreeMap::from([
-        ("strake".to_owned(), project.to_owned()),
+        ("strake".to_owned(), project.name.clone()),
         ("strake-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("strake-cache-version".to_owned(), SCHEME.to_owned()),
         ("strake-dimg".to_owned(), "false".to_owned()),
+        ("strake-platform".to_owned(), platform.to_string()),
     ]);
+    if let Some(repository) = &project.repository {
+        let head = repository.head().map_err(|error| Failure::environment(error.to_string()))?;
+        labels.extend(head.map(|commit| ("strake-commit".to_owned(), commit.to_string())));
+    }
     if mode == Mode::Developer {
         labels.insert("strake-dev-mode".to_owned(), "true".to_owned());
     }
-    labels
+    Ok(labels)
 }

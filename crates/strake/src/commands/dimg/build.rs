@@ -3,21 +3,27 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use strake_engine::Cancellation;
-use strake_frontend::stagefile::plan::{Action, Mode, Plan, Start};
-use strake_frontend::stagefile::{ImageId, Rules};
+use strake_engine::lock::Hold;
+use strake_frontend::stagefile::ImageId;
+use strake_frontend::stagefile::plan::{Mode, Plan};
+use strake_oci::Reference;
 
 use super::assemble::{self, Assembly};
 use super::introspect::Introspection;
+use super::locks::Resources;
 use super::printer::Printer;
+use super::push::{Push, PushWhat, Stages, log_in, repository};
 use super::shown::Shown;
-use crate::args::{DimgBuildArgs, IntrospectArgs, ProgressMode};
+use crate::args::{DimgBpArgs, DimgBuildArgs, IntrospectArgs, ProgressMode};
 use crate::assembly::{Assembler, Shared, Shows};
 use crate::commands::{in_session, ui};
 use crate::failure::Failure;
-use crate::project::{PlanRequest, Planner, Project, Reach, select};
+use crate::project::{
+    PlanRequest, Planner, Project, Reach, Role, Shelf, Shelves, Unreachable, needed, select,
+};
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::ui::conveyor::ConveyorRows;
@@ -26,11 +32,11 @@ use crate::ui::conveyor::ConveyorRows;
 pub(super) fn build(args: &DimgBuildArgs, mut settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
     let options = ui(&settings, "Building", args.progress, args.rows.quiet);
-    settings.log_in(&args.login, &[])?;
+    log_in(&mut settings, &args.login, args.repositories.repo.as_deref())?;
     check_terminal(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
-    if args.dry_run && !args.project.dev && has_no_store(&settings.root) {
+    if args.dry_run && !args.project.dev && args.repositories.repo.is_none() && has_no_store(&settings.root) {
         let result = dry_run(args, &settings, None, &printer);
         printer.running_time(started.elapsed())?;
         return result;
@@ -38,7 +44,30 @@ pub(super) fn build(args: &DimgBuildArgs, mut settings: Settings) -> Result<u8, 
     in_session(settings, options, |session| {
         let result = match args.dry_run {
             true => dry_run(args, &session.settings, Some(session), &printer),
-            false => build_in(args, session, &printer),
+            false => build_in(args, session, &printer, None),
+        };
+        session.ui.finish();
+        printer.running_time(started.elapsed())?;
+        result
+    })
+}
+
+/// `strake dimg bp`: what is planned for building holds for pushing.
+pub(super) fn build_and_push(mut args: DimgBpArgs, mut settings: Settings) -> Result<u8, Failure> {
+    let started = Instant::now();
+    log_in(&mut settings, &args.build.login, args.build.dimgs.last().map(String::as_str))?;
+    check_terminal(&args.build.introspect)?;
+    let printer = Printer::new(&args.build.rows, &settings);
+    let Some(repository) = args.build.dimgs.pop() else {
+        return Err(Failure::input("no repository is named").hint("strake dimg bp [DIMG ...] REPO"));
+    };
+    let stages = if args.with_stages { Stages::Too } else { Stages::Not };
+    let what = PushWhat { repository: &repository, stages, tags: &args.tags };
+    let options = ui(&settings, "Building", args.build.progress, args.build.rows.quiet);
+    in_session(settings, options, |session| {
+        let result = match args.build.dry_run {
+            true => dry_run(&args.build, &session.settings, Some(session), &printer),
+            false => build_in(&args.build, session, &printer, Some(&what)),
         };
         session.ui.finish();
         printer.running_time(started.elapsed())?;
@@ -64,13 +93,20 @@ fn mode(args: &DimgBuildArgs) -> Mode {
     if args.project.dev { Mode::Developer } else { Mode::Committed }
 }
 
-fn build_in(args: &DimgBuildArgs, session: &Session, printer: &Printer) -> Result<u8, Failure> {
+fn build_in(
+    args: &DimgBuildArgs,
+    session: &Session,
+    printer: &Printer,
+    push: Option<&PushWhat<'_>>,
+) -> Result<u8, Failure> {
     let project = Project::open(&args.project, &session.settings, &session.cancellation, Reach::Network)?;
+    let push = push.map(|what| Push::new(session, &project, printer, what)).transpose()?;
+    let _images = Resources::new(session, args.lock_timeout).images(&project, Hold::Shared)?;
     let images = select(&project.file, &args.dimgs)?;
-    build_images(args, session, printer, &project, &images)
+    build_images(args, session, printer, &project, &images, push.as_ref())
 }
 
-/// Assembles what is missing of these images.
+/// Assembles what is missing of these images, and pushes them if that is asked for.
 ///
 /// # Errors
 /// When a stage cannot be assembled. What is finished stays.
@@ -80,6 +116,7 @@ pub(super) fn build_images(
     printer: &Printer,
     project: &Project,
     images: &[ImageId],
+    push: Option<&Push<'_>>,
 ) -> Result<u8, Failure> {
     let introspection = Introspection::new(&args.introspect, &project.file)?;
     let mut planner = Planner::new(
@@ -90,7 +127,8 @@ pub(super) fn build_images(
             mode: mode(args),
             reach: Reach::Network,
         },
-    );
+    )
+    .with_shelves(shelves(args, session, project)?);
     // Repositories are opened by planning; what is planned once more while stages are assembled costs little.
     let mut plan = || images.iter().try_for_each(|image| planner.plan(*image).map(drop));
     match printer.verbose {
@@ -102,7 +140,7 @@ pub(super) fn build_images(
         project,
         repositories: planner.repositories(),
         platform: session.settings.platform.clone(),
-        labels: assemble::labels(&project.name, mode(args)),
+        labels: assemble::labels(project, mode(args), &session.settings.platform)?,
         network: session.settings.network,
         tools_dir: session.settings.variable("STRAKE_TOOLS").map(PathBuf::from),
         ssh_agent: project.ssh_agent().map(Path::to_owned),
@@ -113,7 +151,8 @@ pub(super) fn build_images(
         session,
         project,
         planner: &mut planner,
-        lock_timeout: Duration::from_secs(args.lock_timeout),
+        resources: Resources::new(session, args.lock_timeout),
+        final_repository: final_repository(args, session, project)?,
         printer,
         assembler,
         introspection,
@@ -126,10 +165,43 @@ pub(super) fn build_images(
             }
             None => 0,
         };
-        assembly.image(image, level)?;
+        let finished = assembly.image(image, level)?;
+        assembly.publish_final(&finished)?;
     }
     assembly.look_at_the_rest(images)?;
+    if let Some(push) = push {
+        push.all(&mut planner, images)?;
+    }
     Ok(0)
+}
+
+/// The repositories that stages are exchanged with while building.
+fn shelves<'s>(
+    args: &DimgBuildArgs,
+    session: &'s Session,
+    project: &Project,
+) -> Result<Shelves<'s>, Failure> {
+    let named = &args.repositories;
+    let roles = [
+        (Role::Main, named.repo.as_slice()),
+        (Role::Cache, &named.cache_repos),
+        (Role::Secondary, &named.secondary_repos),
+    ];
+    let mut shelves = Vec::new();
+    for (role, names) in roles {
+        for name in names {
+            shelves.push(Shelf { role, repository: repository(name, session, project)? });
+        }
+    }
+    Ok(Shelves::new(session, &project.name, shelves, Unreachable::GoOn))
+}
+
+fn final_repository(
+    args: &DimgBuildArgs,
+    session: &Session,
+    project: &Project,
+) -> Result<Option<Reference>, Failure> {
+    args.repositories.final_repo.as_ref().map(|name| repository(name, session, project)).transpose()
 }
 
 /// Who asks for events gets what commands print with them.
@@ -152,6 +224,9 @@ fn dry_run(
     let platform = settings.platform.clone();
     let mut planner =
         Planner::new(&project, PlanRequest { session, platform, mode: mode(args), reach: Reach::Local });
+    if let Some(session) = session {
+        planner = planner.with_shelves(shelves(args, session, &project)?);
+    }
     let mut shown = BTreeSet::new();
     for image in images {
         let plan = planner.plan(image)?;
@@ -208,17 +283,5 @@ fn rows_of(
             }
         }
         text.push_str(&rows.stage(row));
-    }
-}
-
-/// The images that a stage needs, with what is said while they are built.
-pub(super) fn needed(rules: &Rules, action: &Action) -> Vec<(&'static str, ImageId)> {
-    match action {
-        Action::From(Start::Image { image, .. }) => vec![("building from dimg", *image)],
-        Action::Import(steps) => {
-            let artifacts = steps.iter().map(|step| rules.imports[step.import].artifact);
-            artifacts.map(|artifact| ("building artifact", artifact)).collect()
-        }
-        _ => Vec::new(),
     }
 }

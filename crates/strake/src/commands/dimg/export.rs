@@ -12,7 +12,7 @@ use super::build::build_images;
 use super::printer::Printer;
 use super::select_one;
 use super::stage::find_in;
-use crate::args::{DimgBuildArgs, DimgExportArgs, IntrospectArgs};
+use crate::args::{DimgBuildArgs, DimgExportArgs, IntrospectArgs, StageRepositories};
 use crate::commands::{in_session, ui};
 use crate::failure::Failure;
 use crate::project::{Project, Reach};
@@ -46,7 +46,7 @@ fn export_in(
     let project = Project::open(&args.project, &session.settings, &session.cancellation, reach)?;
     let image = image_of(&project.file, asked.image.as_deref())?;
     if args.build && !args.dry_run {
-        build_images(&build_args(args), session, printer, &project, &[image])?;
+        build_images(&build_args(args), session, printer, &project, &[image], None)?;
     }
     let found = find_in(session, &project, &args.project, image, args.stage)?;
     if !found.is_present && !args.dry_run {
@@ -87,6 +87,7 @@ fn build_args(args: &DimgExportArgs) -> DimgBuildArgs {
         dimgs: Vec::new(),
         dry_run: false,
         lock_timeout: DimgBuildArgs::LOCK_TIMEOUT,
+        repositories: StageRepositories::default(),
         introspect: IntrospectArgs::default(),
         project: args.project.clone(),
         rows: args.rows.clone(),

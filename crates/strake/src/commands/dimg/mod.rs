@@ -2,10 +2,15 @@
 
 mod assemble;
 mod build;
+mod cleanup;
+mod exchange;
 mod export;
 mod introspect;
+mod locks;
 mod presets;
 mod printer;
+mod pull;
+mod push;
 mod run;
 mod shown;
 mod stage;
@@ -16,7 +21,10 @@ use strake_engine::Cancellation;
 use strake_frontend::stagefile::{ImageId, StageFile, slug};
 
 use super::output;
-use crate::args::{DimgArgs, DimgCommand, DimgListArgs, SlugArgs, StageArgs, StageCommand};
+use crate::args::{
+    DimgArgs, DimgCommand, DimgListArgs, ExchangeArgs, SlugArgs, StageArgs, StageCommand, StagesArgs,
+    StagesCommand,
+};
 use crate::failure::Failure;
 use crate::project::{Project, Reach, select};
 use crate::settings::Settings;
@@ -47,6 +55,25 @@ pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
             args.dry_run |= presets.dry_run == Some(true);
             tag::tag(&args, settings)
         }
+        DimgCommand::Push(mut args) => {
+            exchange_presets(&mut args.exchange, &settings)?;
+            push::push(&args, settings)
+        }
+        DimgCommand::Spush(mut args) => {
+            exchange_presets(&mut args.exchange, &settings)?;
+            push::spush(&args, settings)
+        }
+        DimgCommand::Bp(mut args) => {
+            let presets = presets::load(&args.build.project, &settings)?;
+            presets::apply_to_project(&presets, &mut args.build.project);
+            presets::apply_to_rows(&presets, &mut args.build.rows);
+            args.build.dry_run |= presets.dry_run == Some(true);
+            build::build_and_push(*args, settings)
+        }
+        DimgCommand::Stages(args) => stages(args, settings),
+        DimgCommand::Flush(args) => cleanup::flush(&args.place, settings),
+        DimgCommand::Cleanup(args) => cleanup::cleanup(&args, settings),
+        DimgCommand::Mrproper(args) => cleanup::mrproper(&args, settings),
         DimgCommand::Export(mut args) => {
             let presets = presets::load(&args.project, &settings)?;
             presets::apply_to_project(&presets, &mut args.project);
@@ -57,6 +84,30 @@ pub(super) fn dimg(args: DimgArgs, settings: Settings) -> Result<u8, Failure> {
         DimgCommand::Stage(args) => stage(args, settings),
         DimgCommand::Slug(args) => slug_of(&args),
     }
+}
+
+/// `strake dimg stages …`.
+fn stages(args: StagesArgs, settings: Settings) -> Result<u8, Failure> {
+    match args.command {
+        StagesCommand::Push(mut args) => {
+            exchange_presets(&mut args.exchange, &settings)?;
+            push::stages(&args, settings)
+        }
+        StagesCommand::Pull(mut args) => {
+            exchange_presets(&mut args.exchange, &settings)?;
+            pull::pull(&args, settings)
+        }
+        StagesCommand::Flush(args) => cleanup::flush_stages(&args.place, settings),
+        StagesCommand::Cleanup(args) => cleanup::cleanup_stages(&args.place, settings),
+    }
+}
+
+fn exchange_presets(args: &mut ExchangeArgs, settings: &Settings) -> Result<(), Failure> {
+    let presets = presets::load(&args.project, settings)?;
+    presets::apply_to_project(&presets, &mut args.project);
+    presets::apply_to_rows(&presets, &mut args.rows);
+    args.dry_run |= presets.dry_run == Some(true);
+    Ok(())
 }
 
 /// `strake dimg list`. Needs no store.

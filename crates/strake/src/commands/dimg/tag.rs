@@ -17,7 +17,7 @@ use strake_oci::{ImageConfig, Platform, Reference};
 
 use super::printer::Printer;
 use super::tags::{Scheme, Surroundings, tags};
-use crate::args::DimgTagArgs;
+use crate::args::{DimgTagArgs, TagNames};
 use crate::commands::{in_session, ui};
 use crate::failure::{Failure, chain};
 use crate::project::{PlanRequest, Planner, Project, Reach, image_config, select};
@@ -44,7 +44,7 @@ fn tag_in(args: &DimgTagArgs, session: &Session, printer: &Printer) -> Result<u8
     };
     let project = Project::open(&args.project, &session.settings, &session.cancellation, Reach::Local)?;
     let images = select(&project.file, dimgs)?;
-    let tags = asked(args, &project, session)?;
+    let tags = asked(&args.tags, &project, session)?;
     let platform = session.settings.platform.clone();
     let mode = if args.project.dev { Mode::Developer } else { Mode::Committed };
     let request =
@@ -55,6 +55,7 @@ fn tag_in(args: &DimgTagArgs, session: &Session, printer: &Printer) -> Result<u8
     let last: Vec<Reference> = last.collect::<Result<_, _>>()?;
     for (image, stage) in images.iter().zip(&last) {
         let name = project.file.image(*image).name.as_str();
+        let dimg = project.file.image(*image).name.to_string();
         let target = name.map_or_else(|| repository.clone(), |name| format!("{repository}/{name}"));
         let level = usize::from(name.is_some());
         printer.print(&name.map(|name| printer.layout.heading(0, name)).unwrap_or_default())?;
@@ -68,7 +69,8 @@ fn tag_in(args: &DimgTagArgs, session: &Session, printer: &Printer) -> Result<u8
             let name: Reference =
                 target.parse().map_err(|error| Failure::input(format!("{target}: {error}")))?;
             let started = Instant::now();
-            let tagging = Tagging { session, stage, name: &name, scheme: *scheme, platform: &platform };
+            let tagging =
+                Tagging { session, stage, name: &name, dimg: &dimg, scheme: *scheme, platform: &platform };
             let state = match tagging.exists()? {
                 true => State::Exists,
                 false if args.dry_run => State::Tag,
@@ -83,8 +85,12 @@ fn tag_in(args: &DimgTagArgs, session: &Session, printer: &Printer) -> Result<u8
     Ok(0)
 }
 
-fn asked(
-    args: &DimgTagArgs,
+/// The tags that are asked for.
+///
+/// # Errors
+/// When one is asked for that there is nothing to make of, or the repository cannot be read.
+pub(super) fn asked(
+    args: &TagNames,
     project: &Project,
     session: &Session,
 ) -> Result<BTreeSet<(Scheme, String)>, Failure> {
@@ -103,7 +109,14 @@ fn asked(
 }
 
 /// The name of the image of the last stage, which must be there.
-fn last_stage(project: &Project, planner: &mut Planner<'_>, image: ImageId) -> Result<Reference, Failure> {
+///
+/// # Errors
+/// When it is not, or the plan cannot be made.
+pub(super) fn last_stage(
+    project: &Project,
+    planner: &mut Planner<'_>,
+    image: ImageId,
+) -> Result<Reference, Failure> {
     let plan = planner.plan(image)?;
     let dimg = &project.file.image(image).name;
     if !plan.conveyor().to_assemble().is_empty() {
@@ -116,12 +129,15 @@ fn last_stage(project: &Project, planner: &mut Planner<'_>, image: ImageId) -> R
 }
 
 /// One name for one image.
-struct Tagging<'a> {
-    session: &'a Session,
-    stage: &'a Reference,
-    name: &'a Reference,
-    scheme: Scheme,
-    platform: &'a Platform,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tagging<'a> {
+    pub(super) session: &'a Session,
+    pub(super) stage: &'a Reference,
+    pub(super) name: &'a Reference,
+    /// What the stage file calls the image.
+    pub(super) dimg: &'a str,
+    pub(super) scheme: Scheme,
+    pub(super) platform: &'a Platform,
 }
 
 impl Tagging<'_> {
@@ -130,7 +146,10 @@ impl Tagging<'_> {
         let own = [
             ("strake-dimg", "true".to_owned()),
             ("strake-tag-scheme", self.scheme.name().to_owned()),
+            ("strake-dimg-name", self.dimg.to_owned()),
             ("strake-parent-image", id.to_string()),
+            // So every tag has an image of its own, and in a registry one can go without the others.
+            ("strake-tag", self.name.selector()),
         ];
         let mut labels = below.config.labels.clone();
         labels.extend(own.map(|(name, value)| (name.to_owned(), value)));
@@ -138,12 +157,17 @@ impl Tagging<'_> {
     }
 
     /// Whether the name stands for what it would stand for.
-    fn exists(&self) -> Result<bool, Failure> {
+    pub(super) fn exists(&self) -> Result<bool, Failure> {
         let known = match self.session.with(|env| image::find(env, &self.name.familiar())) {
             Ok(found) => image_config(&self.session.store, found.id)?,
             Err(ImageError::NotFound { .. }) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
+        self.is_as_meant(&known)
+    }
+
+    /// Whether the image of this configuration is the one that the name is to stand for.
+    pub(super) fn is_as_meant(&self, known: &ImageConfig) -> Result<bool, Failure> {
         let (id, stage) = self.stage()?;
         Ok(known.config.labels == self.labels(id, &stage))
     }
@@ -153,7 +177,8 @@ impl Tagging<'_> {
         Ok((found.id, image_config(&self.session.store, found.id)?))
     }
 
-    fn make(&self) -> Result<(), Failure> {
+    /// Makes the image and gives it the name.
+    pub(super) fn make(&self) -> Result<(), Failure> {
         let (id, mut config) = self.stage()?;
         config.config.labels = self.labels(id, &config);
         let label = self.name.familiar();

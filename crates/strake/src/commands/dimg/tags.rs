@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use strake_frontend::stagefile::slug;
 
-use crate::args::DimgTagArgs;
+use crate::args::TagNames;
 use crate::failure::Failure;
 
 /// Where a tag comes from; decides when cleaning up may remove it.
@@ -50,7 +50,7 @@ pub(super) struct Surroundings<'a> {
 /// # Errors
 /// When one is asked for that there is nothing to make of.
 pub(super) fn tags(
-    args: &DimgTagArgs,
+    args: &TagNames,
     around: &Surroundings<'_>,
 ) -> Result<BTreeSet<(Scheme, String)>, Failure> {
     let first = |names: &[&str]| names.iter().find_map(|name| (around.variable)(name));
@@ -112,7 +112,7 @@ mod tests {
             branch: &|| Ok(branch.map(str::to_owned)),
             commit: &|| Ok(Some("c0ffee".to_owned())),
         };
-        let tags = tags(&args, &around)?;
+        let tags = tags(&args.tags, &around)?;
         Ok(tags.iter().map(|(scheme, tag)| format!("{}={tag}", scheme.name())).collect::<Vec<_>>().join(" "))
     }
 

@@ -1,0 +1,129 @@
+//! Deleting, showing it, and writing down why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::json;
+use strake_engine::image::{self, Force};
+
+use super::remote::Tag;
+use crate::commands::dimg::printer::Printer;
+use crate::failure::Failure;
+use crate::report;
+use crate::session::Session;
+use crate::ui::conveyor::State;
+
+/// Deletes, or only says so.
+pub(super) struct Deletion<'a> {
+    session: &'a Session,
+    printer: &'a Printer,
+    dry_run: bool,
+    kept: BTreeMap<String, String>,
+    deleted: BTreeMap<String, String>,
+}
+
+impl<'a> Deletion<'a> {
+    pub(super) fn new(session: &'a Session, printer: &'a Printer, dry_run: bool) -> Self {
+        Self { session, printer, dry_run, kept: BTreeMap::new(), deleted: BTreeMap::new() }
+    }
+
+    /// Notes what stays, and why.
+    pub(super) fn keep(&mut self, name: &str, why: &str) {
+        self.kept.insert(name.to_owned(), why.to_owned());
+    }
+
+    /// Says something that is no deletion.
+    pub(super) fn note(&self, text: &str) {
+        report::warn(text);
+    }
+
+    pub(super) fn is_deleted(&self, name: &str) -> bool {
+        self.deleted.contains_key(name)
+    }
+
+    /// Takes a name of the store away, and with its last name the image.
+    pub(super) fn local(&mut self, name: &str, why: &str) -> Result<(), Failure> {
+        let session = self.session;
+        self.delete(name, why, || {
+            session.with(|env| image::remove(env, name, Force::Yes))?;
+            Ok(())
+        })
+    }
+
+    /// Deletes tags of a repository, of which these are all. A manifest that a kept tag shares stays.
+    pub(super) fn remote(&mut self, all: &[Tag], doomed: &BTreeMap<String, String>) -> Result<(), Failure> {
+        let stays = |tag: &&Tag| !doomed.contains_key(&tag.reference.selector());
+        let kept: BTreeSet<_> = all.iter().filter(stays).filter_map(|tag| tag.digest).collect();
+        for tag in all {
+            let Some(why) = doomed.get(&tag.reference.selector()) else { continue };
+            let name = tag.reference.familiar();
+            let Some(digest) = tag.digest else {
+                self.keep(&name, "the registry does not say its digest");
+                continue;
+            };
+            if kept.contains(&digest) {
+                self.keep(&name, "a tag that is kept stands for the same image");
+                continue;
+            }
+            let session = self.session;
+            if !self.dry_run {
+                // Somebody may have published meanwhile.
+                let now = session.with(|env| env.registry.head(&tag.reference))?;
+                if now.is_some_and(|now| now.digest != digest) {
+                    self.keep(&name, "it has changed meanwhile");
+                    continue;
+                }
+            }
+            self.delete(&name, why, || {
+                session.with(|env| env.registry.delete_manifest(&tag.reference.with_digest(digest)))?;
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a directory with everything in it.
+    pub(super) fn directory(&mut self, path: &Path) -> Result<(), Failure> {
+        if !path.exists() {
+            return Ok(());
+        }
+        self.delete(&path.display().to_string(), "clones and build directories", || {
+            std::fs::remove_dir_all(path).map_err(|error| Failure::file("delete", path, &error))
+        })
+    }
+
+    fn delete(
+        &mut self,
+        name: &str,
+        why: &str,
+        delete: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let result = if self.dry_run { Ok(()) } else { delete() };
+        let state = match &result {
+            Ok(()) if self.dry_run => State::Delete,
+            Ok(()) => State::Done(begun.elapsed()),
+            Err(_) => State::Failed(begun.elapsed()),
+        };
+        let layout = self.printer.layout;
+        let row = layout.row(0, name, state);
+        self.printer.print(&format!("{row}{}", layout.detail(1, &format!("reason: {why}"))))?;
+        if result.is_ok() {
+            self.deleted.insert(name.to_owned(), why.to_owned());
+        }
+        result
+    }
+
+    /// Writes down what was kept, and why, and what was deleted.
+    pub(super) fn report(&self, path: Option<&Path>) -> Result<(), Failure> {
+        let Some(path) = path else { return Ok(()) };
+        let list = |entries: &BTreeMap<String, String>| -> Vec<_> {
+            entries.iter().map(|(name, why)| json!({ "name": name, "reason": why })).collect()
+        };
+        let report = json!({
+            "version": 1, "dry_run": self.dry_run, "kept": list(&self.kept), "deleted": list(&self.deleted),
+        });
+        std::fs::write(path, format!("{report:#}\n")).map_err(|error| Failure::file("write", path, &error))
+    }
+}

@@ -1,0 +1,308 @@
+//! Builds that look for stages in a registry and publish what they assemble.
+
+use std::path::{Path, PathBuf};
+
+use strake_testkit::{Registry, Run};
+
+use crate::dimg_nodes::{NINE, NINE_TITLES, first_node, registry, requests, tags, with_state};
+use crate::dimg_scene::{Project, signatures};
+
+/// Where a registry keeps a blob.
+fn blob(registry: &Registry, digest: &str) -> PathBuf {
+    let hex = digest.trim_start_matches("sha256:");
+    registry.content().join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
+}
+
+/// The layers of an image in a registry, bottom first.
+fn layers(name: &str) -> Vec<String> {
+    let run = Run::new("skopeo").args(["inspect", "--raw", "--tls-verify=false"]);
+    let text = run.arg(format!("docker://{name}")).succeed().unwrap().stdout;
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    layers.map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
+}
+
+fn remove(path: &Path) {
+    std::fs::remove_file(path).unwrap();
+}
+
+/// What a file of the built image holds.
+fn cat(node: &Project, path: &str) -> String {
+    node.prints(&["dimg", "run", "--network", "none", "--", "cat", path])
+}
+
+#[test]
+fn what_is_in_the_repository_is_neither_built_nor_fetched() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let build = ["dimg", "build", "--repo", &repo];
+    let node1 = first_node(NINE);
+    let built = node1.prints(&build);
+    assert_eq!(with_state(&built, "[OK]").len(), 18, "nine stages, each published: {built}");
+    assert_eq!(tags(&registry, "app").len(), 9);
+
+    // Nothing to do: one manifest, one configuration, no layer.
+    let node2 = node1.another_node();
+    let since = registry.log().len();
+    let built = node2.prints(&build);
+    assert_eq!(with_state(&built, "[NOT PRESENT]"), NINE_TITLES[..8], "{built}");
+    assert_eq!(with_state(&built, "[USING CACHE]"), NINE_TITLES[8..]);
+    assert_eq!(requests(&registry, since, "GET", "/manifests/"), 1);
+    assert_eq!(requests(&registry, since, "GET", "/blobs/"), 1);
+    assert_eq!(requests(&registry, since, "HEAD", ""), 0);
+    let since = registry.log().len();
+    node2.prints(&build);
+    assert_eq!(requests(&registry, since, "", "/app/"), 0, "what is known here is not asked for");
+    // Even pushing what was built elsewhere moves no layer.
+    node2.prints(&["dimg", "push", &repo]);
+    let log = registry.log();
+    assert!(
+        !log[since..].contains("\"PATCH /v2/app/blobs/uploads/")
+            || layers(&format!("{repo}:latest")).len() > 1
+    );
+    for layer in layers(&format!("{repo}:latest")) {
+        assert_eq!(requests(&registry, since, "GET", &layer), 0);
+        assert!(requests(&registry, since, "HEAD", &layer) > 0);
+    }
+    // It is an image like any other: what is needed to run it comes then.
+    assert_eq!(cat(&node2, "/app/version.txt"), "1\n");
+
+    // A late change: what is below is fetched, what is above assembled and published.
+    let node3 = node1.another_node();
+    node3.file("strake.yaml", &NINE.replace("echo 1", "echo 2"));
+    let built = node3.prints(&build);
+    assert_eq!(with_state(&built, "[USING CACHE]"), ["Install"], "{built}");
+    assert_eq!(with_state(&built, "[OK]").len(), 8, "{built}");
+    assert_eq!(tags(&registry, "app").len(), 14);
+    assert_eq!(cat(&node3, "/app/version.txt"), "2\n");
+    let planned = node1.another_node().prints(&["dimg", "build", "--dry-run", "--repo", &repo]);
+    assert_eq!(with_state(&planned, "[USING CACHE]"), NINE_TITLES[8..], "{planned}");
+}
+
+#[test]
+fn a_failure_loses_nothing_that_was_finished() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let node1 = first_node(&NINE.replace("echo 1 >", "false && echo 1 >"));
+    let failed = node1.fails(1, &["dimg", "build", "--repo", &repo]);
+    // The patch below the stage that failed is kept only together with it.
+    assert_eq!(tags(&registry, "app").len(), 5, "{failed}");
+    let node2 = node1.another_node();
+    node2.file("strake.yaml", NINE);
+    let built = node2.prints(&["dimg", "build", "--repo", &repo]);
+    assert_eq!(with_state(&built, "[USING CACHE]"), ["Install"], "{built}");
+    assert_eq!(tags(&registry, "app").len(), 9);
+}
+
+#[test]
+fn a_registry_that_does_not_answer_is_done_without() {
+    let node = first_node(NINE);
+    let built = node.command(&["dimg", "build", "--repo", "127.0.0.1:9/app"]).succeed().unwrap();
+    assert!(built.stderr.contains("127.0.0.1:9/app cannot be used"), "{built}");
+    assert!(built.stderr.contains("going on without it"), "{built}");
+    assert_eq!(built.stderr.matches("going on without it").count(), 1, "{built}");
+    assert_eq!(with_state(&built.stdout, "[OK]"), NINE_TITLES, "{built}");
+    assert_eq!(cat(&node, "/app/version.txt"), "1\n");
+    node.fails(3, &["dimg", "push", "127.0.0.1:9/app"]);
+}
+
+#[test]
+fn bad_entries_are_misses_that_the_next_build_repairs() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let node1 = first_node(NINE);
+    let built = node1.prints(&["dimg", "build", "--repo", &repo]);
+    let signatures = signatures(&built);
+    let install = format!("{repo}:dimgstage-{}", signatures[4]);
+    // A layer is lost behind its manifest, and something must stand on it.
+    let top = layers(&install).pop().unwrap();
+    remove(&blob(&registry, &top));
+    let changed = NINE.replace("echo 1", "echo 2");
+    let node2 = node1.another_node();
+    node2.file("strake.yaml", &changed);
+    let built = node2.command(&["dimg", "build", "--repo", &repo]).succeed().unwrap();
+    assert!(built.stderr.contains(signatures[4]) && built.stderr.contains("built anew"), "{built}");
+    let done = with_state(&built.stdout, "[OK]");
+    assert!(done.contains(&"Install".to_owned()), "{built}");
+    assert_eq!(cat(&node2, "/app/version.txt"), "2\n");
+    // It is whole again: another node can stand on it.
+    let node3 = node1.another_node();
+    node3.file("strake.yaml", &NINE.replace("echo 1", "echo 3"));
+    let built = node3.command(&["dimg", "build", "--repo", &repo]).succeed().unwrap();
+    assert!(!built.stderr.contains("built anew"), "{built}");
+    assert_eq!(with_state(&built.stdout, "[USING CACHE]"), ["Install"], "{built}");
+    assert_eq!(cat(&node3, "/app/version.txt"), "3\n");
+}
+
+#[test]
+fn what_is_not_the_stage_that_its_tag_says_is_a_miss() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let build = ["dimg", "build", "--repo", &repo];
+    let node1 = first_node(NINE);
+    let built = node1.prints(&build);
+    let last = signatures(&built).pop().unwrap().to_owned();
+    let assembled_and_sent = ["Docker instructions".to_owned(), format!("publishing to {repo}")];
+    // Another project's image under the tag of a stage.
+    let other = Project::new("other");
+    other.sandbox.load_base(strake_testkit::Base::Busybox, "busybox").unwrap();
+    other.file("strake.yaml", NINE);
+    other.file("composer.json", "{}\n");
+    other.commit("first");
+    let tag = format!("{repo}:dimgstage-{last}");
+    other.prints(&["dimg", "build"]);
+    let built = other.prints(&["stage", "image"]);
+    other.prints(&["tag", built.trim(), &tag]);
+    other.prints(&["push", &tag]);
+    let built = node1.another_node().command(&build).succeed().unwrap();
+    assert!(built.stderr.contains("of another project, other"), "{built}");
+    assert_eq!(with_state(&built.stdout, "[OK]"), assembled_and_sent, "{built}");
+    let built = node1.another_node().command(&build).succeed().unwrap();
+    assert!(built.stderr.is_empty(), "it was replaced: {built}");
+    assert_eq!(with_state(&built.stdout, "[USING CACHE]"), ["Docker instructions"], "{built}");
+    // An image whose configuration is lost.
+    let text =
+        Run::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{tag}")]);
+    let manifest: serde_json::Value = serde_json::from_str(&text.succeed().unwrap().stdout).unwrap();
+    remove(&blob(&registry, manifest["config"]["digest"].as_str().unwrap()));
+    let built = node1.another_node().command(&build).succeed().unwrap();
+    assert!(built.stderr.contains("counts as not there"), "{built}");
+    assert_eq!(with_state(&built.stdout, "[OK]"), assembled_and_sent, "{built}");
+}
+
+#[test]
+fn stages_of_another_history_stay_and_ours_are_put_beside_them() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let build = ["dimg", "build", "--repo", &repo];
+    let node1 = first_node(NINE);
+    node1.file("side", "of node 1\n");
+    node1.commit("on one side");
+    let built = node1.prints(&build);
+    let own: Vec<String> = signatures(&built).into_iter().map(str::to_owned).collect();
+    // The other side has never seen that commit; the signatures say nothing of it.
+    let node2 = node1.another_node();
+    node2.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    node2.file("side", "of node 2\n");
+    node2.commit("on the other side");
+    let built = node2.prints(&build);
+    assert_eq!(signatures(&built), own);
+    // Stages below the git files are shared.
+    assert_eq!(with_state(&built, "[USING CACHE]"), ["Before install"], "{built}");
+    assert_eq!(cat(&node2, "/app/side"), "of node 2\n");
+    let found = tags(&registry, "app");
+    let beside = |signature: &String| {
+        let prefix = format!("dimgstage-{signature}-");
+        found.iter().filter(|tag| tag.starts_with(&prefix) && tag.len() == prefix.len() + 13).count()
+    };
+    assert_eq!(own.iter().map(beside).collect::<Vec<_>>(), [0, 0, 1, 1, 1, 1, 1, 1, 1], "{found:?}");
+    // Everybody finds the one of their own history.
+    for (node, content) in [(&node1, "of node 1\n"), (&node2, "of node 2\n")] {
+        let another = node.another_node();
+        let built = another.prints(&build);
+        assert_eq!(with_state(&built, "[USING CACHE]"), ["Docker instructions"], "{built}");
+        assert_eq!(cat(&another, "/app/side"), content);
+    }
+    assert_eq!(tags(&registry, "app"), found);
+}
+
+#[test]
+fn caches_are_filled_secondary_repositories_read_and_finished_images_sent() {
+    let Some(registry) = registry() else { return };
+    let name = |name: &str| format!("{}/{name}", registry.address());
+    let (main, cache, second, last) = (name("main"), name("cache"), name("second"), name("final"));
+    let node1 = first_node(NINE);
+    node1.prints(&["dimg", "build", "--repo", &second]);
+    let signature = node1.prints(&["stage", "image"]).trim().rsplit(':').next().unwrap().to_owned();
+    // What is only in the secondary repository is copied to the main one, and nothing is built.
+    let node2 = node1.another_node();
+    let built =
+        node2.prints(&["dimg", "build", "--repo", &main, "--secondary-repo", &second, "--final-repo", &last]);
+    assert_eq!(with_state(&built, "[USING CACHE]"), ["Docker instructions"], "{built}");
+    assert_eq!(tags(&registry, "main"), [format!("dimgstage-{signature}")]);
+    assert_eq!(tags(&registry, "final"), [format!("dimgstage-{signature}")]);
+    assert_eq!(tags(&registry, "second").len(), 9);
+    // What is built goes to the cache as well; the cache is asked first and may be emptied.
+    let node3 = node1.another_node();
+    node3.file("strake.yaml", &NINE.replace("echo 1", "echo 2"));
+    let build = ["dimg", "build", "--repo", &main, "--cache-repo", &cache, "--secondary-repo", &second];
+    let built = node3.prints(&build);
+    assert_eq!(with_state(&built, "[USING CACHE]"), ["Install"], "{built}");
+    assert_eq!(tags(&registry, "cache").len(), 5, "what was stood on, and what was built");
+    assert_eq!(tags(&registry, "main").len(), 6);
+    assert_eq!(tags(&registry, "second").len(), 9, "it is only read");
+    let node4 = node1.another_node();
+    node4.file("strake.yaml", &NINE.replace("echo 1", "echo 2"));
+    let since = registry.log().len();
+    node4.prints(&build);
+    assert!(requests(&registry, since, "GET", "/cache/manifests/") > 0);
+    let refused = node4.fails(2, &["dimg", "build", "--cache-repo", &cache]);
+    assert!(refused.stderr.contains("--repo"), "{refused}");
+}
+
+const GATE: &str = "dimg: ~
+from: busybox
+mount:
+- from: build_dir
+  to: /gate
+shell:
+  install: cat /gate/gate > /opened; head -c 8 /dev/urandom > /random
+  setup: cat /random > /copy
+";
+
+#[test]
+fn who_is_late_goes_on_with_what_others_have_published() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let node1 = first_node(GATE);
+    let node2 = node1.another_node();
+    let folder = format!("b/mount/{}", node1.prints(&["slug", "/gate"]).trim());
+    let build = ["dimg", "build", "--build-dir", "../b", "--repo", &repo];
+    node1.sandbox.write(&format!("{folder}/gate"), "open\n").unwrap();
+    let gate = node2.sandbox.write(&format!("{folder}/gate"), "").unwrap();
+    remove(&gate);
+    node2.sandbox.run("mkfifo").arg(&gate).succeed().unwrap();
+    let late = std::thread::scope(|scope| {
+        let late = scope.spawn(|| node2.command(&build).succeed().unwrap());
+        // This waits until the command on node 2 is at the gate.
+        let opened = std::fs::OpenOptions::new().write(true).open(&gate).unwrap();
+        let built = node1.prints(&build);
+        assert_eq!(with_state(&built, "[USING CACHE]"), ["From"], "{built}");
+        std::io::Write::write_all(&mut &opened, b"open\n").unwrap();
+        drop(opened);
+        late.join().unwrap()
+    });
+    // Its own result is as good, and is dropped all the same: so both go on with the same bytes.
+    assert!(with_state(&late.stdout, "[OK]").contains(&"Install".to_owned()), "{late}");
+    assert_eq!(with_state(&late.stdout, "[EXIST]"), [format!("publishing to {repo}")], "{late}");
+    assert_eq!(with_state(&late.stdout, "[USING CACHE]"), ["Setup"], "{late}");
+    assert_eq!(tags(&registry, "app").len(), 3);
+    let id = |node: &Project| node.prints(&["images", "--format", "json", "dimgstage-symfony-demo"]);
+    let ids: Vec<serde_json::Value> =
+        [&node1, &node2].iter().map(|node| serde_json::from_str(&id(node)).unwrap()).collect();
+    let setup = node1.prints(&["stage", "image"]).trim().rsplit(':').next().unwrap().to_owned();
+    let of = |images: &serde_json::Value| {
+        let mut found = images.as_array().unwrap().iter().filter(|image| image["tag"] == setup.as_str());
+        found.next().unwrap()["id"].clone()
+    };
+    assert_eq!(of(&ids[0]), of(&ids[1]));
+}
+
+#[test]
+fn nodes_that_build_the_same_at_once_all_end_well() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let node = first_node(NINE);
+    let nodes: Vec<Project> = (0..3).map(|_| node.another_node()).collect();
+    std::thread::scope(|scope| {
+        for node in &nodes {
+            scope.spawn(|| node.command(&["dimg", "build", "--repo", &repo]).succeed().unwrap());
+        }
+    });
+    assert_eq!(tags(&registry, "app").len(), 9, "{:?}", tags(&registry, "app"));
+    let built = node.prints(&["dimg", "build", "--repo", &repo]);
+    assert_eq!(with_state(&built, "[USING CACHE]"), ["Docker instructions"], "{built}");
+    for node in nodes.iter().chain([&node]) {
+        assert_eq!(cat(node, "/app/version.txt"), "1\n");
+    }
+}
