@@ -64,8 +64,8 @@ impl RegistryError {
         self
     }
 
-    /// Whether the registry says that something named in the request is not there or not to its liking.
-    pub fn is_about_content(&self) -> bool {
+    /// Whether the registry answers, but misses something that the request names, or does not like it.
+    pub fn is_refusal(&self) -> bool {
         matches!(self.kind, ErrorKind::NotFound | ErrorKind::Refused)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use strake_oci::{Compression, Descriptor, DiffId, Digest, ImageManifest, MediaType, Reference};
 use strake_registry::{BlobSource, ErrorKind, Pushed, PushedBlob, RegistryError};
@@ -17,14 +18,18 @@ use super::transfer::Transfer;
 use super::types::{PushOptions, PushStatistics, PushedImage};
 use crate::event::{Event, TransferKind};
 use crate::request::Environment;
-use crate::signing::SigningKey;
+use crate::signing::{self, SigningKey};
 
 /// How many blobs are sent at once. Compressing takes all cores for one blob already; more than a few only help with
 /// the pauses of the registry.
 const PARALLEL: usize = 3;
 
 /// How often an image is sent again that a registry did not take for want of a blob.
-const RESENDS: usize = 3;
+const RESENDS: u32 = 4;
+
+/// The pause before it is sent again; each further one is twice as long. A registry that several nodes send the same
+/// blob to at once may not know it for a moment.
+const RESEND_PAUSE: Duration = Duration::from_millis(40);
 
 pub(crate) fn push(
     env: &Environment<'_>,
@@ -53,7 +58,10 @@ pub(crate) fn push_named(
         match send(env, name.clone(), target, options) {
             // Another node that sends the same blob, or a collection in the registry, can take one away between its
             // arrival and the manifest. Whatever is missing is sent once more.
-            Err(ImageError::Registry(error)) if misses_content(&error) && tries < RESENDS => tries += 1,
+            Err(ImageError::Registry(error)) if error.is_refusal() && tries < RESENDS => {
+                std::thread::sleep(RESEND_PAUSE * 2_u32.pow(tries));
+                tries += 1;
+            }
             sent => break sent?,
         }
     };
@@ -61,11 +69,6 @@ pub(crate) fn push_named(
         record::put_name(env.store, source, &name)?;
     }
     Ok(pushed)
-}
-
-/// Whether a registry did not take a manifest because of what it names.
-fn misses_content(error: &RegistryError) -> bool {
-    matches!(error.kind, ErrorKind::NotFound | ErrorKind::Refused)
 }
 
 /// Sends an image, and answers what is known of its name afterwards.
@@ -80,7 +83,9 @@ fn send(
     let (_, config) = record::config(env.store, name.image)?;
     // A manifest that says something else of the image is another one.
     let kept = resolve::kept_manifest(env, name.manifest.as_ref(), name.image)?.filter(|(_, _, manifest)| {
+        let is_signed = |key: &SigningKey| signing::verify(&[key.public()], manifest).is_ok();
         options.annotations.iter().all(|said| manifest.annotations.get(said.0) == Some(said.1))
+            && options.signing_key.as_ref().is_none_or(is_signed)
     });
     if let Some((descriptor, _, manifest)) = &kept
         && is_there(env, reference, descriptor, manifest)?
@@ -171,7 +176,28 @@ fn push_as(
     image: &Described<'_>,
     compression: Compression,
     known: &BTreeMap<DiffId, Descriptor>,
-    name: impl FnOnce(Digest) -> Reference,
+    name: impl Fn(Digest) -> Reference,
+) -> Result<PushedDescribed, ImageError> {
+    let nothing = BTreeMap::new();
+    let mut known = known;
+    for tries in 0..RESENDS {
+        match push_once(env, reference, image, compression, known, &name) {
+            // As in `push`; what was there before may be what is missing.
+            Err(ImageError::Registry(error)) if error.is_refusal() => known = &nothing,
+            other => return other,
+        }
+        std::thread::sleep(RESEND_PAUSE * 2_u32.pow(tries));
+    }
+    push_once(env, reference, image, compression, known, &name)
+}
+
+fn push_once(
+    env: &Environment<'_>,
+    reference: &Reference,
+    image: &Described<'_>,
+    compression: Compression,
+    known: &BTreeMap<DiffId, Descriptor>,
+    name: &impl Fn(Digest) -> Reference,
 ) -> Result<PushedDescribed, ImageError> {
     let config = Descriptor::of(MediaType::OCI_CONFIG, image.config);
     let unknown = image.layers.iter().filter(|layer| !known.contains_key(&layer.diff_id));
@@ -448,6 +474,9 @@ fn finish(
             let layers = pushed.into_iter().map(|blob| blob.descriptor).collect();
             let mut manifest = ImageManifest::oci(config.descriptor, layers);
             manifest.annotations.clone_from(&options.annotations);
+            if let Some(key) = &options.signing_key {
+                key.sign(&mut manifest);
+            }
             (MediaType::OCI_MANIFEST.into(), manifest.to_bytes())
         }
     };

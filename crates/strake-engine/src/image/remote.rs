@@ -8,6 +8,7 @@ use super::record::{self, ImageRecord, NewImage};
 use super::resolve;
 use super::types::ResolvedImage;
 use crate::request::Environment;
+use crate::signing::{self, TrustedKey};
 
 /// An image in a registry: its manifest and its configuration. Nothing of it is kept in the store yet.
 #[derive(Debug, Clone)]
@@ -31,6 +32,14 @@ impl RemoteImage {
     /// The digest that the tag stands for: of the manifest, or of the index that it was chosen from.
     pub fn answered(&self) -> Digest {
         self.answered
+    }
+
+    /// Why it is not from somebody who is trusted, if so. Without keys everybody is.
+    pub fn distrust(&self, keys: &[TrustedKey]) -> Option<String> {
+        if keys.is_empty() {
+            return None;
+        }
+        signing::verify(keys, &self.manifest).err().map(|why| why.to_string())
     }
 
     /// The name it was asked for by.

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::signing::SigningKey;
 use strake_oci::{Compression, Descriptor, ImageConfig, ImageId, Platform, Reference};
 
 /// What a name stands for.
@@ -30,17 +31,19 @@ pub enum PullPolicy {
 }
 
 /// How to push.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PushOptions {
     /// How layers that have no blob yet are compressed.
     pub compression: Compression,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
+    /// What the manifest is signed with; one that somebody else signed, or nobody, is written anew.
+    pub signing_key: Option<SigningKey>,
 }
 
 impl Default for PushOptions {
     fn default() -> Self {
-        Self { compression: Compression::Gzip, annotations: BTreeMap::new() }
+        Self { compression: Compression::Gzip, annotations: BTreeMap::new(), signing_key: None }
     }
 }
 

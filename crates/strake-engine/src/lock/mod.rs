@@ -11,6 +11,8 @@
 //! A cache mount is guarded by `locks/cache-<hex>`, which steps that share the mount hold together. Everybody who
 //! takes a lock writes into it, so the time of that file says when the mount was last used.
 
+mod shared;
+
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +29,8 @@ pub struct LockError {
     #[source]
     source: std::io::Error,
 }
+
+pub use shared::{SharedLease, SharedLocks};
 
 /// A held lock; dropping it lets go.
 #[derive(Debug)]

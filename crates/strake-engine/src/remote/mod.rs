@@ -16,7 +16,6 @@
 //! a while, and the build goes on without it.
 
 mod caches;
-mod coordinate;
 mod document;
 mod mounts;
 mod publish;
@@ -26,7 +25,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use strake_etcd::Coordinator;
 use strake_oci::{Compression, Descriptor, DiffId, Digest, ParsedManifest, Reference};
 use strake_registry::{ErrorKind, RegistryError};
 use strake_store::{LayerBlob, StoreError};
@@ -35,6 +33,7 @@ use crate::cache::{CacheRecord, Foreign, LocalCache};
 use crate::error::StepError;
 use crate::event::Event;
 use crate::image::record;
+use crate::lock::{SharedLease, SharedLocks, Waiter};
 use crate::request::{BuildRequest, Environment};
 use crate::signature::Signature;
 use crate::signing::{self, Signed, SigningKey, TrustedKey, Untrusted};
@@ -71,7 +70,7 @@ pub struct Sharing {
     /// If there are any, only what was signed with one of these keys is used.
     pub trusted_keys: Vec<TrustedKey>,
     /// Who keeps the locks that machines share.
-    pub coordinator: Option<Arc<Coordinator>>,
+    pub locks: Option<Arc<SharedLocks>>,
     /// How layers that have no blob yet are compressed.
     pub compression: Compression,
 }
@@ -89,7 +88,7 @@ impl Default for Sharing {
             inline: false,
             signing_key: None,
             trusted_keys: Vec::new(),
-            coordinator: None,
+            locks: None,
             compression: Compression::Gzip,
         }
     }
@@ -120,6 +119,8 @@ pub(crate) struct Remote<'a> {
 struct State {
     /// Entries whose layers could not be had. They are not looked at again, and overwritten.
     rejected: BTreeSet<Signature>,
+    /// What is there from somebody who is not trusted.
+    distrusted: BTreeSet<Signature>,
     /// What was not there when it was asked for.
     absent: BTreeSet<Signature>,
     /// What is in the repository: it was found there, or published.
@@ -131,8 +132,6 @@ struct State {
     /// What copies select, as a cache has said.
     selections: BTreeMap<Digest, Digest>,
     repositories: BTreeMap<String, Repository>,
-    /// etcd failed, and is asked again then.
-    uncoordinated_until: Option<Instant>,
 }
 
 /// What is known of one repository.
@@ -181,6 +180,15 @@ impl<'a> Remote<'a> {
         self.state().absent.extend(signatures);
     }
 
+    /// Takes the lock that all machines share for a step, however long that takes. Nothing when there is no such lock,
+    /// nobody who keeps it answers, or the waiter gave up.
+    pub(crate) fn lock(&self, signature: Signature, waiter: Waiter<'_>) -> Option<SharedLease> {
+        let locks = self.request.sharing.locks.as_ref()?;
+        let repository = self.request.sharing.repository.as_ref()?;
+        let name = self.tag(repository, signature).to_string();
+        locks.acquire(&name, waiter, &|text| self.warn(text))
+    }
+
     /// Looks for a step, and records it and those below it when it is found.
     ///
     /// # Errors
@@ -220,7 +228,10 @@ impl<'a> Remote<'a> {
         };
         let signed_by = match self.trust(manifest.as_ref()) {
             Ok(signed_by) => signed_by,
-            Err(why) => return self.unusable(&tag, why),
+            Err(why) => {
+                self.state().distrusted.insert(signature);
+                return self.unusable(&tag, why);
+            }
         };
         match CacheDocument::of_manifest(&manifest, signature, self.request.epoch) {
             Ok((document, layers)) => {
@@ -310,8 +321,9 @@ impl<'a> Remote<'a> {
         if error.kind == ErrorKind::Cancelled {
             return Err(StepError::Cancelled);
         }
-        // A single answer that makes no sense says nothing of the next one.
-        let is_entry = matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Malformed | ErrorKind::TooLarge);
+        // A single answer that makes no sense, or a manifest that is not taken, says nothing of the next one.
+        let is_entry = error.is_refusal()
+            || matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Malformed | ErrorKind::TooLarge);
         if !is_entry {
             let mut state = self.state();
             let known = state.repositories.entry(name(repository)).or_default();

@@ -67,6 +67,11 @@ impl Remote<'_> {
         record: &CacheRecord,
     ) -> Result<(), StepError> {
         self.wait_for(record.below);
+        // Others may trust what we do not, and nobody would trust what we put in its place without a key.
+        let is_signed = self.request.sharing.signing_key.is_some();
+        if !is_signed && self.state().distrusted.contains(&signature) {
+            return Ok(());
+        }
         self.with_described(step, signature, record, |described| {
             for repository in self.request.sharing.destinations() {
                 if self.is_paused(repository) {
@@ -111,14 +116,7 @@ impl Remote<'_> {
         let tag = self.tag(repository, signature);
         let compression = self.request.sharing.compression;
         let known = self.known_layers(repository);
-        let pushed = match image::push_described(self.environment, &tag, described, compression, &known) {
-            // What was there before may have been removed meanwhile.
-            Err(ImageError::Registry(error)) if error.is_about_content() && !known.is_empty() => {
-                let nothing = BTreeMap::new();
-                image::push_described(self.environment, &tag, described, compression, &nothing)?
-            }
-            other => other?,
-        };
+        let pushed = image::push_described(self.environment, &tag, described, compression, &known)?;
         let mut state = self.state();
         if self.request.sharing.repository.as_ref() == Some(repository) {
             state.shared.insert(signature);

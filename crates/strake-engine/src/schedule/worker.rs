@@ -1,12 +1,11 @@
 use std::sync::mpsc::{Sender, sync_channel};
 
-use strake_etcd::LockGuard;
 use strake_graph::StepId;
 
 use super::Message;
 use crate::error::StepError;
 use crate::event::Event;
-use crate::lock::{Hold, Lease, Waiter, Waiting};
+use crate::lock::{Hold, Lease, SharedLease, Waiter, Waiting};
 use crate::signature::Signature;
 use crate::step::{Build, Inputs, Miss, Resolved};
 
@@ -45,7 +44,7 @@ enum Outcome {
 /// The locks of a step: on this machine, and among all machines. The latter is let go first: whoever waits for it here
 /// then finds the step in the store.
 struct StepLocks {
-    _shared: Option<LockGuard>,
+    _shared: Option<SharedLease>,
     _here: Lease,
 }
 
@@ -82,7 +81,7 @@ impl Worker<'_> {
     }
 
     /// Takes the lock that machines share, if they share any.
-    fn lock_shared(&mut self, signature: Signature) -> Option<LockGuard> {
+    fn lock_shared(&mut self, signature: Signature) -> Option<SharedLease> {
         let remote = self.build.remote;
         self.waiting(|waiter| remote.lock(signature, waiter))
     }

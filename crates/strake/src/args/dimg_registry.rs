@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DimgBuildArgs, FlushArgs, LoginArgs, ProjectArgs, RowArgs, StagesCleanupArgs};
+use super::{
+    CoordinationArgs, DimgBuildArgs, FlushArgs, KeyArgs, LoginArgs, ProjectArgs, RowArgs, StagesCleanupArgs,
+};
 
 /// Which tags finished images get.
 #[derive(Debug, Default, Clone, Args)]
@@ -41,6 +43,12 @@ pub(crate) struct StageRepositories {
     /// Repository that is only read; what is used of it is copied to the one of --repo (repeatable)
     #[arg(long = "secondary-repo", value_name = "REPO", requires = "repo")]
     pub(crate) secondary_repos: Vec<String>,
+    /// Who builds what.
+    #[command(flatten)]
+    pub(crate) coordination: CoordinationArgs,
+    /// Who is trusted.
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
     /// Repository that gets the last stage of each finished image
     #[arg(long, value_name = "REPO")]
     pub(crate) final_repo: Option<String>,
@@ -121,6 +129,9 @@ pub(crate) struct ExchangeArgs {
     /// Seconds to wait for another process that works on the same images
     #[arg(long, value_name = "TIMEOUT", default_value_t = 86_400)]
     pub(crate) lock_timeout: u64,
+    /// Who is trusted.
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
     /// A login for this command.
     #[command(flatten)]
     pub(crate) login: LoginArgs,

@@ -44,7 +44,7 @@ pub(crate) use nearest::nearest;
 pub(crate) use output::{CompressionSpec, Destination, OutputKind, OutputSpec};
 pub(crate) use refused::refusal;
 pub(crate) use run::{RunArgs, Volume};
-pub(crate) use sharing::{CacheMounts, SharingArgs, repository};
+pub(crate) use sharing::{CacheMounts, CoordinationArgs, KeyArgs, SharingArgs, repository};
 
 /// The whole command line.
 #[derive(Debug, Parser)]

@@ -21,10 +21,34 @@ pub(crate) struct SharingArgs {
     /// (repeatable)
     #[arg(long = "secondary-repo", value_name = "REPO", value_parser = repository)]
     pub(crate) secondary_repos: Vec<Reference>,
+    /// Who builds what.
+    #[command(flatten)]
+    pub(crate) coordination: CoordinationArgs,
+    /// Who is trusted.
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    /// Whether what cache mounts hold is kept in --repo too: local, or repo[,max=SIZE] [default: local; max=4g]
+    #[arg(long, value_name = "WHERE", value_parser = cache_mounts, default_value = "local", hide_default_value = true)]
+    pub(crate) cache_mounts: CacheMounts,
+    /// Repository that the finished image is pushed to, under the tags of its names
+    #[arg(long, value_name = "REPO", value_parser = repository)]
+    pub(crate) final_repo: Option<Reference>,
+}
+
+/// How machines that build the same share the work out.
+#[derive(Debug, Default, Clone, Args)]
+#[command(next_help_heading = "Sharing")]
+pub(crate) struct CoordinationArgs {
     /// etcd that tells machines building with the same --repo who builds what: etcd://[USER@]HOST:PORT[,…][/PREFIX],
     /// etcds:// for TLS [STRAKE_COORDINATE; password in STRAKE_ETCD_PASSWORD]
     #[arg(long, value_name = "URL")]
     pub(crate) coordinate: Option<EtcdConfig>,
+}
+
+/// Whose word counts.
+#[derive(Debug, Default, Clone, Args)]
+#[command(next_help_heading = "Sharing")]
+pub(crate) struct KeyArgs {
     /// Private key (Ed25519, PEM) that what is published is signed with [STRAKE_SIGN_KEY]
     #[arg(long, value_name = "FILE")]
     pub(crate) sign_key: Option<PathBuf>,
@@ -32,12 +56,6 @@ pub(crate) struct SharingArgs {
     /// (repeatable) [STRAKE_TRUST: files separated by `:`]
     #[arg(long, value_name = "FILE")]
     pub(crate) trust: Vec<PathBuf>,
-    /// Whether what cache mounts hold is kept in --repo too: local, or repo[,max=SIZE] [default: local; max=4g]
-    #[arg(long, value_name = "WHERE", value_parser = cache_mounts, default_value = "local", hide_default_value = true)]
-    pub(crate) cache_mounts: CacheMounts,
-    /// Repository that the finished image is pushed to, under the tags of its names
-    #[arg(long, value_name = "REPO", value_parser = repository)]
-    pub(crate) final_repo: Option<Reference>,
 }
 
 /// Where the content of cache mounts is kept.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strake_engine::image::{self, ImageError, PushOptions, RemoteImage};
+use strake_engine::image::{self, ImageError, RemoteImage};
 use strake_oci::Reference;
 
 use super::shelves::{Looked, Role, Shelves, is_about_content, stage_tag};
@@ -64,7 +64,9 @@ impl Shelves<'_> {
         })?;
         let first = stage_tag(&self.shelves[shelf].repository, signature)?;
         let target = match self.look(shelf, &first, signature)? {
-            Looked::Absent | Looked::Bad => first,
+            // Others may trust what we do not, and nobody would trust what we put in its place without a key.
+            Looked::Distrusted if session.settings.signing_key.is_none() => return Ok(Published::Not),
+            Looked::Absent | Looked::Bad | Looked::Distrusted => first,
             // What is damaged there may be whole here, so that it looks right now.
             Looked::Good(_) if self.bad_tags.contains(&first.to_string()) => first,
             Looked::Good(theirs)
@@ -82,7 +84,7 @@ impl Shelves<'_> {
         if self.silent.contains(&shelf) {
             return Ok(Published::Not);
         }
-        let options = PushOptions { compression: session.settings.compression, ..PushOptions::default() };
+        let options = session.settings.push_options();
         match session.with(|env| image::push_as(env, local, &target, &options)) {
             Ok(_) => {
                 self.bad_tags.remove(&target.to_string());

@@ -90,6 +90,8 @@ enum Pending {
 pub(super) enum Looked {
     Absent,
     Bad,
+    /// From somebody who is not trusted.
+    Distrusted,
     Good(Box<RemoteImage>),
 }
 
@@ -287,6 +289,10 @@ impl<'a> Shelves<'a> {
         };
         if self.bad.contains(&image.digest()) {
             return Ok(Looked::Bad);
+        }
+        if let Some(why) = image.distrust(&self.session.settings.trusted_keys) {
+            self.tell(format!("{}: {why}; it counts as not there", tag.familiar()));
+            return Ok(Looked::Distrusted);
         }
         match wrong(&self.project, &image, signature) {
             None => Ok(Looked::Good(Box::new(image))),

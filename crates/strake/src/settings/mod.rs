@@ -15,14 +15,16 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use strake_engine::image::PushOptions;
+use strake_engine::lock::SharedLocks;
 use strake_engine::{KeyError, SigningKey, TrustedKey};
-use strake_etcd::{Coordinator, EtcdConfig, Secret};
+use strake_etcd::{EtcdConfig, Secret};
 use strake_graph::Network;
 use strake_oci::{Compression, Platform, Reference};
 use strake_registry::{ProxyConfig, RegistryConfig};
 use strake_store::SnapshotterChoice;
 
-use crate::args::{CompressionSpec, GlobalArgs, NetworkSpec, ProgressMode, SharingArgs, repository};
+use crate::args::{CompressionSpec, GlobalArgs, KeyArgs, NetworkSpec, ProgressMode, repository};
 use crate::failure::Failure;
 use file::File;
 pub(crate) use outside::Outside;
@@ -50,6 +52,10 @@ pub(crate) struct Settings {
     pub(crate) ca_certs: Option<PathBuf>,
     /// The repository that finished steps are shared through.
     pub(crate) repo: Option<Reference>,
+    /// The key that what is published is signed with.
+    pub(crate) signing_key: Option<SigningKey>,
+    /// If there are any, only what was signed with one of these keys is used.
+    pub(crate) trusted_keys: Vec<TrustedKey>,
     /// The etcd that machines coordinate through.
     coordinate: Option<EtcdConfig>,
     /// Which executor runs containers.
@@ -142,6 +148,8 @@ impl Settings {
             source_date_epoch: source_date_epoch(&outside)?,
             ca_certs: text("STRAKE_CA_CERTS", &file.ca_certs)?.map(PathBuf::from),
             repo: repo(text("STRAKE_REPO", &file.repo)?)?,
+            signing_key: None,
+            trusted_keys: Vec::new(),
             coordinate: coordinate(text("STRAKE_COORDINATE", &file.coordinate)?)?,
             executor: executor(text("STRAKE_EXECUTOR", &file.executor)?.as_deref(), &outside)?,
             snapshotter: snapshotter(text("STRAKE_SNAPSHOTTER", &file.snapshotter)?.as_deref())?,
@@ -239,7 +247,7 @@ impl Settings {
         &self,
         typed: Option<&EtcdConfig>,
         has_repository: bool,
-    ) -> Result<Option<Arc<Coordinator>>, Failure> {
+    ) -> Result<Option<Arc<SharedLocks>>, Failure> {
         if typed.is_some() && !has_repository {
             return Err(Failure::input("--coordinate: machines share nothing without a repository")
                 .hint("name it with --repo REPO"));
@@ -255,14 +263,14 @@ impl Settings {
             return Err(Failure::input("etcd: a user is named, but no password")
                 .hint("put it into the variable STRAKE_ETCD_PASSWORD"));
         }
-        Ok(Some(Arc::new(Coordinator::new(config))))
+        Ok(Some(Arc::new(SharedLocks::new(config))))
     }
 
-    /// The key to sign with and those to trust: as typed, or as set. Who signs trusts itself, if anybody.
+    /// Reads the key to sign with and those to trust: as typed, or as set. Who signs trusts itself, if anybody.
     ///
     /// # Errors
     /// When a file cannot be read, or holds no such key.
-    pub(crate) fn keys(&self, typed: &SharingArgs) -> Result<(Option<SigningKey>, Vec<TrustedKey>), Failure> {
+    pub(crate) fn read_keys(&mut self, typed: &KeyArgs) -> Result<(), Failure> {
         let set = |name: &str| self.variable(name).filter(|value| !value.is_empty());
         let signing = typed.sign_key.clone().or_else(|| set("STRAKE_SIGN_KEY").map(PathBuf::from));
         let signing = signing.map(|path| read_key(&path, "sign key", SigningKey::from_pem)).transpose()?;
@@ -275,7 +283,17 @@ impl Settings {
         if !trusted.is_empty() {
             trusted.extend(signing.as_ref().map(SigningKey::public));
         }
-        Ok((signing, trusted))
+        (self.signing_key, self.trusted_keys) = (signing, trusted);
+        Ok(())
+    }
+
+    /// How an image is pushed, unless something else is asked for.
+    pub(crate) fn push_options(&self) -> PushOptions {
+        PushOptions {
+            compression: self.compression,
+            signing_key: self.signing_key.clone(),
+            ..PushOptions::default()
+        }
     }
 
     /// The certificates that containers are to trust. `flag` wins over the settings.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use strake_testkit::{Registry, Run};
+use strake_testkit::{Etcd, Registry, Run};
 
 use crate::dimg_nodes::{NINE, NINE_TITLES, first_node, registry, requests, tags, with_state};
 use crate::dimg_scene::{Project, signatures};
@@ -305,4 +305,67 @@ fn nodes_that_build_the_same_at_once_all_end_well() {
     for node in nodes.iter().chain([&node]) {
         assert_eq!(cat(node, "/app/version.txt"), "1\n");
     }
+}
+
+#[test]
+fn machines_that_coordinate_assemble_each_stage_once() {
+    let Some(registry) = registry() else { return };
+    let etcd = Etcd::start().unwrap();
+    let (repo, coordinate) = (format!("{}/app", registry.address()), format!("etcd://{}", etcd.address()));
+    let slow = NINE.replace("echo packages >", "sleep 1; echo packages >");
+    let first = first_node(&slow);
+    let nodes = [first.another_node(), first.another_node(), first.another_node()];
+    let build = ["dimg", "build", "--repo", &repo, "--coordinate", &coordinate];
+    let printed: Vec<String> = std::thread::scope(|threads| {
+        let started: Vec<_> = nodes.iter().map(|node| threads.spawn(|| node.prints(&build))).collect();
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut assembled: Vec<String> = printed
+        .iter()
+        .flat_map(|printed| with_state(printed, "[OK]"))
+        .filter(|title| is_stage(title))
+        .collect();
+    let all = assembled.len();
+    assembled.sort();
+    assembled.dedup();
+    assert_eq!((assembled.len(), all), (9, 9), "{printed:#?}");
+    for node in &nodes {
+        assert_eq!(cat(node, "/app/version.txt"), "1\n");
+    }
+}
+
+/// Whether a row is that of a stage.
+fn is_stage(title: &str) -> bool {
+    NINE_TITLES.iter().any(|stage| title.trim().starts_with(stage))
+}
+
+#[test]
+fn only_stages_that_a_trusted_key_signed_are_used() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let first = first_node(NINE);
+    let openssl = |args: &[&str]| drop(first.sandbox.run("openssl").args(args).succeed().unwrap());
+    for name in ["ci", "stranger"] {
+        let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
+        openssl(&["genpkey", "-algorithm", "ed25519", "-out", &key]);
+        openssl(&["pkey", "-in", &key, "-pubout", "-out", &public]);
+    }
+    let file = |name: &str| first.sandbox.path(name).to_str().unwrap().to_owned();
+    let (key, trusted, stranger) = (file("ci.key"), file("ci.pub"), file("stranger.pub"));
+    let assembled = |node: &Project, more: &[&str]| {
+        let printed = node.prints(&[&["dimg", "build", "--repo", &repo], more].concat());
+        with_state(&printed, "[OK]").into_iter().filter(|title| is_stage(title)).count()
+    };
+    // Not signed: assembled anew, and what is published then is signed.
+    assert_eq!(assembled(&first, &[]), 9);
+    let second = first.another_node();
+    assert_eq!(assembled(&second, &["--trust", &trusted, "--sign-key", &key]), 9);
+    assert_eq!(assembled(&first.another_node(), &["--trust", &trusted]), 0);
+    assert_eq!(assembled(&first.another_node(), &["--trust", &stranger]), 9);
+    // The same for the commands that only exchange.
+    let pulling = first.another_node();
+    pulling.prints(&["dimg", "stages", "pull", "--trust", &stranger, &repo]);
+    assert!(pulling.local_stages().is_empty());
+    pulling.prints(&["dimg", "stages", "pull", "--trust", &trusted, &repo]);
+    assert_eq!(pulling.local_stages().len(), 1);
 }

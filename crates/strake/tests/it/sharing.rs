@@ -523,6 +523,10 @@ fn only_what_a_trusted_key_signed_is_used() {
     let built = fourth.build(&with(&["--trust", "stranger.pub"]));
     built.expect_ran(&all);
     assert!(built.finished.stderr.contains("a key that is not trusted"), "{}", built.finished);
+    // And it leaves what others trust as it is.
+    let once_more = scene(STAGES);
+    once_more.sandbox.write("ci.pub", first.sandbox.read("ci.pub").unwrap()).unwrap();
+    once_more.build(&with(&["--trust", "ci.pub"])).expect_ran(&[]);
     // Whoever took something unsigned before does not trust it any more than what is in the registry.
     let fifth = scene(STAGES);
     fifth.sandbox.write("stranger.pub", first.sandbox.read("stranger.pub").unwrap()).unwrap();

@@ -32,6 +32,7 @@ pub(super) fn build(args: &BuildArgs, mut settings: Settings) -> Result<u8, Fail
     let pushed = results::pushed_names(args);
     let named: Vec<_> = pushed.iter().chain(&args.sharing.repo).collect();
     settings.log_in(&args.login, &named)?;
+    settings.read_keys(&args.sharing.keys)?;
     in_session(settings, options, |session| build_in(session, args).map(|()| 0))
 }
 
@@ -95,13 +96,13 @@ fn sharing(session: &Session, args: &BuildArgs) -> Result<Sharing, Failure> {
         }
         CacheMounts::Repo(max_bytes) => Some(MountSharing { max_bytes }),
     };
-    let coordinator = session.settings.coordinator(given.coordinate.as_ref(), repository.is_some())?;
-    let (signing_key, trusted_keys) = session.settings.keys(given)?;
+    let asked = given.coordination.coordinate.as_ref();
+    let locks = session.settings.coordinator(asked, repository.is_some())?;
     Ok(Sharing {
         repository,
-        signing_key,
-        trusted_keys,
-        coordinator,
+        signing_key: session.settings.signing_key.clone(),
+        trusted_keys: session.settings.trusted_keys.clone(),
+        locks,
         mounts,
         caches: given.cache_repos.clone(),
         secondary: given.secondary_repos.clone(),

@@ -82,8 +82,11 @@ pub(super) fn deliver(
     let mut notes = Vec::new();
     for name in pushed_names(args) {
         session.permit(&name)?;
-        let options =
-            PushOptions { compression: chosen(session, args, None), annotations: stage.annotations.clone() };
+        let options = PushOptions {
+            compression: chosen(session, args, None),
+            annotations: stage.annotations.clone(),
+            ..session.settings.push_options()
+        };
         let pushed = image::push(env, &name, &options)?;
         notes.push(transfer::push_summary(&name.familiar(), &pushed));
         manifest = Some(pushed.descriptor);

@@ -10,12 +10,13 @@
 //! stages are kept as soon as they are done, whatever becomes of the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use strake_engine::Environment;
 use strake_engine::image::{self, PullPolicy};
-use strake_engine::lock::{Hold, Lease};
+use strake_engine::lock::{Hold, Lease, SharedLease, SharedLocks};
 use strake_frontend::dockerfile::ImageFact;
 use strake_frontend::stagefile::lower::Below;
 use strake_frontend::stagefile::plan::{Action, Conveyor, Found, Mode, Plan, Stage, Start};
@@ -29,7 +30,7 @@ use super::shown::{self, Shown};
 use crate::assembly::{Assembler, Job, NotAssembled};
 use crate::commands::output;
 use crate::failure::Failure;
-use crate::project::{self, Planner, Project, SCHEME, StageImage};
+use crate::project::{self, Planner, Project, SCHEME, StageImage, stage_tag};
 use crate::session::Session;
 use crate::ui::conveyor::{self, ConveyorRows, State};
 
@@ -40,12 +41,20 @@ pub(super) struct Assembly<'a, 'p> {
     pub(super) planner: &'a mut Planner<'p>,
     /// The locks, and how long to wait for another process that assembles a stage.
     pub(super) resources: Resources<'a>,
+    /// The locks of all machines that build with the same repository.
+    pub(super) shared_locks: Option<Arc<SharedLocks>>,
     /// Where finished images are sent besides.
     pub(super) final_repository: Option<Reference>,
     pub(super) printer: &'a Printer,
     pub(super) assembler: Assembler<'a>,
     /// Where to open a shell.
     pub(super) introspection: Introspection,
+}
+
+/// A stage that is being assembled. Other machines get it before other processes of this one, which find it here.
+struct StageLock {
+    _among_all: Option<SharedLease>,
+    _here: Lease,
 }
 
 /// How far the rows of an image are printed.
@@ -178,7 +187,7 @@ impl<'a> Assembly<'a, '_> {
         &mut self,
         conveyor: &Conveyor,
         unit: &std::ops::Range<usize>,
-    ) -> Result<Option<Vec<Lease>>, Failure> {
+    ) -> Result<Option<Vec<StageLock>>, Failure> {
         let mut leases = Vec::new();
         for stage in &conveyor.stages[unit.clone()] {
             leases.push(self.lock_stage(&stage.signature)?);
@@ -188,18 +197,26 @@ impl<'a> Assembly<'a, '_> {
                 return Ok(None);
             }
         }
-        // It may have taken long to get here, and other hosts publish meanwhile.
+        // It may have taken long to get here, and other machines publish meanwhile.
         if self.planner.has_appeared(&conveyor.stages[unit.start].signature)? {
             return Ok(None);
         }
         Ok(Some(leases))
     }
 
-    /// Locks a stage: no other process assembles it meanwhile.
-    fn lock_stage(&self, signature: &str) -> Result<Lease, Failure> {
+    /// Locks a stage: no other process assembles it meanwhile, on this machine and, where machines share locks, on any.
+    fn lock_stage(&mut self, signature: &str) -> Result<StageLock, Failure> {
         let resource = format!("{}.image.{}", self.project.name, self.project.stage_name(signature));
-        // A lock between hosts is to be taken here, after this one: so only one process of a host asks for it.
-        self.resources.take(&resource, Hold::Alone)
+        // This one first: so only one process of a machine asks for the other.
+        let here = self.resources.take(&resource, Hold::Alone)?;
+        let main = self.planner.shelves().and_then(|shelves| shelves.main());
+        let among_all = match (&self.shared_locks, main) {
+            (Some(locks), Some(main)) => {
+                self.resources.take_shared(locks, &stage_tag(&main, signature)?.to_string())?
+            }
+            _ => None,
+        };
+        Ok(StageLock { _among_all: among_all, _here: here })
     }
 
     /// Assembles stages that are kept together.

@@ -33,6 +33,7 @@ pub(super) fn build(args: &DimgBuildArgs, mut settings: Settings) -> Result<u8, 
     let started = Instant::now();
     let options = ui(&settings, "Building", args.progress, args.rows.quiet);
     log_in(&mut settings, &args.login, args.repositories.repo.as_deref())?;
+    settings.read_keys(&args.repositories.keys)?;
     check_terminal(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
@@ -56,6 +57,7 @@ pub(super) fn build(args: &DimgBuildArgs, mut settings: Settings) -> Result<u8, 
 pub(super) fn build_and_push(mut args: DimgBpArgs, mut settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
     log_in(&mut settings, &args.build.login, args.build.dimgs.last().map(String::as_str))?;
+    settings.read_keys(&args.build.repositories.keys)?;
     check_terminal(&args.build.introspect)?;
     let printer = Printer::new(&args.build.rows, &settings);
     let Some(repository) = args.build.dimgs.pop() else {
@@ -152,6 +154,10 @@ pub(super) fn build_images(
         project,
         planner: &mut planner,
         resources: Resources::new(session, args.lock_timeout),
+        shared_locks: session.settings.coordinator(
+            args.repositories.coordination.coordinate.as_ref(),
+            args.repositories.repo.is_some(),
+        )?,
         final_repository: final_repository(args, session, project)?,
         printer,
         assembler,

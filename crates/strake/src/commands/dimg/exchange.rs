@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use strake_engine::Environment;
-use strake_engine::image::{self, Force, PushOptions};
+use strake_engine::image::{self, Force};
 use strake_frontend::dockerfile::ImageFact;
 use strake_frontend::stagefile::lower::Below;
 use strake_oci::Reference;
@@ -85,8 +85,7 @@ impl Assembly<'_, '_> {
     pub(super) fn publish_final(&mut self, finished: &Below) -> Result<(), Failure> {
         let Some(repository) = self.final_repository.clone() else { return Ok(()) };
         let target = stage_tag(&repository, &finished.reference.selector())?;
-        let options =
-            PushOptions { compression: self.session.settings.compression, ..PushOptions::default() };
+        let options = self.session.settings.push_options();
         let begun = Instant::now();
         let exists = |env: &Environment<'_>| env.registry.head(&target);
         let state = match self.session.with(exists)? {

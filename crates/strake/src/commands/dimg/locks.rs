@@ -1,8 +1,9 @@
 //! Locks that commands on stage files take, each with a name that people can read.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use strake_engine::lock::{FileLocks, Hold, Lease, Waiter, Waiting};
+use strake_engine::lock::{FileLocks, Hold, Lease, SharedLease, SharedLocks, Waiter, Waiting};
 use strake_engine::{Event, Holder};
 use strake_oci::{Digest, Reference};
 
@@ -42,6 +43,19 @@ impl<'a> Resources<'a> {
         own.take(&format!("repository {}/{}", repository.registry(), repository.repository()), hold)
     }
 
+    /// Waits for a lock that machines share, and says what for. Nothing when nobody keeps it just now.
+    ///
+    /// # Errors
+    /// When it is not free in time, or the command is stopped.
+    pub(super) fn take_shared(
+        &self,
+        locks: &SharedLocks,
+        resource: &str,
+    ) -> Result<Option<SharedLease>, Failure> {
+        let warn = |text| self.session.ui.event(&Event::Warning(text));
+        self.wait(resource, |waiter| locks.acquire(resource, waiter, &warn))
+    }
+
     /// Waits for a lock, and says what for.
     ///
     /// # Errors
@@ -50,6 +64,14 @@ impl<'a> Resources<'a> {
         let locks = FileLocks::new(self.session.store.lock_dir());
         // A file's name has fewer letters than a project's name may have.
         let file = format!("stage-{}", Digest::of(resource.as_bytes()).hex());
+        let lease = self.wait(resource, |waiter| locks.acquire(&file, hold, waiter))?;
+        lease
+            .map_err(|error| Failure::environment(error.to_string()))?
+            .ok_or_else(|| Failure::new(Kind::Interrupted, "stopped while waiting for a lock"))
+    }
+
+    /// Waits for a lock, says what for, and for how long it was.
+    fn wait<T>(&self, resource: &str, take: impl FnOnce(Waiter<'_>) -> T) -> Result<T, Failure> {
         let me = Holder::of_this_process(resource);
         let begun = Instant::now();
         let mut told = false;
@@ -64,23 +86,24 @@ impl<'a> Resources<'a> {
             self.session.ui.event(&Event::Warning(text));
         };
         let cancelled = || self.session.cancellation.is_requested();
-        let gives_up = || cancelled() || begun.elapsed() >= self.timeout;
-        let waiter = Waiter { me: &me, hears: &mut hears, gives_up: &gives_up };
-        let lease = locks.acquire(&file, hold, waiter);
-        match lease.map_err(|error| Failure::environment(error.to_string()))? {
-            Some(lease) => {
-                if told {
-                    let seconds = begun.elapsed().as_secs_f64();
-                    self.session.ui.event(&Event::Phase(format!("got `{resource}` after {seconds:.1} s")));
-                }
-                Ok(lease)
-            }
-            None if cancelled() => Err(Failure::new(Kind::Interrupted, "stopped while waiting for a lock")),
-            None => {
-                let seconds = self.timeout.as_secs();
-                Err(Failure::environment(format!("`{resource}` is still locked after {seconds} s"))
-                    .hint("wait longer with --lock-timeout SECONDS"))
-            }
+        let ran_out = Cell::new(false);
+        let gives_up = || {
+            ran_out.set(begun.elapsed() >= self.timeout);
+            cancelled() || ran_out.get()
+        };
+        let taken = take(Waiter { me: &me, hears: &mut hears, gives_up: &gives_up });
+        if cancelled() {
+            return Err(Failure::new(Kind::Interrupted, "stopped while waiting for a lock"));
         }
+        if ran_out.get() {
+            let seconds = self.timeout.as_secs();
+            return Err(Failure::environment(format!("`{resource}` is still locked after {seconds} s"))
+                .hint("wait longer with --lock-timeout SECONDS"));
+        }
+        if told {
+            let seconds = begun.elapsed().as_secs_f64();
+            self.session.ui.event(&Event::Phase(format!("got `{resource}` after {seconds:.1} s")));
+        }
+        Ok(taken)
     }
 }

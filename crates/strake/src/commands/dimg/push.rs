@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use strake_engine::Environment;
-use strake_engine::image::{self, Force, ImageError, PushOptions};
+use strake_engine::image::{self, Force, ImageError};
 use strake_engine::lock::Hold;
 use strake_frontend::stagefile::ImageId;
 use strake_frontend::stagefile::plan::{Mode, Plan};
@@ -128,6 +128,7 @@ pub(super) fn in_exchange(
 ) -> Result<u8, Failure> {
     let started = Instant::now();
     log_in(&mut settings, &args.login, repository.map(String::as_str))?;
+    settings.read_keys(&args.keys)?;
     let printer = Printer::new(&args.rows, &settings);
     let options = ui(&settings, title, None, args.rows.quiet);
     in_session(settings, options, |session| {
@@ -321,7 +322,10 @@ impl<'a> Push<'a> {
         }
         let problem = match self.session.with(|env| image::peek(env, target, &self.platform)) {
             Ok(None) => return Ok(false),
-            Ok(Some(image)) => match wrong(&self.project.name, &image, signature) {
+            Ok(Some(image)) => match image
+                .distrust(&self.session.settings.trusted_keys)
+                .or_else(|| wrong(&self.project.name, &image, signature))
+            {
                 None => return Ok(true),
                 Some(why) => why,
             },
@@ -338,8 +342,7 @@ impl<'a> Push<'a> {
         }
         self.row(level, title, State::Pushing)?;
         let started = Instant::now();
-        let options =
-            PushOptions { compression: self.session.settings.compression, ..PushOptions::default() };
+        let options = self.session.settings.push_options();
         let pushed = self.session.with(|env| image::push_as(env, local, target, &options));
         let state = match &pushed {
             Ok(_) => State::Done(started.elapsed()),
