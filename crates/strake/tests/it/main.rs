@@ -10,6 +10,7 @@ mod dimg_cleanup;
 mod dimg_commands;
 mod dimg_export;
 mod dimg_files;
+mod dimg_flow;
 mod dimg_git;
 mod dimg_introspect;
 mod dimg_mistakes;
