@@ -34,7 +34,7 @@ pub(crate) struct TagNames {
 #[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Repositories")]
 pub(crate) struct StageRepositories {
-    /// Repository of the stages: what is there is not built, what is built is published at once
+    /// Repository of the stages: what is there is not built, what is built is published at once [STRAKE_REPO]
     #[arg(long, value_name = "REPO")]
     pub(crate) repo: Option<String>,
     /// Repository that is asked first and filled along the way (repeatable)

@@ -369,3 +369,16 @@ fn only_stages_that_a_trusted_key_signed_are_used() {
     pulling.prints(&["dimg", "stages", "pull", "--trust", &trusted, &repo]);
     assert_eq!(pulling.local_stages().len(), 1);
 }
+
+#[test]
+fn the_repository_can_be_a_setting() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let node = first_node(NINE);
+    let build = |node: &Project| {
+        let built = node.command(&["dimg", "build"]).env("STRAKE_REPO", &repo).succeed().unwrap().stdout;
+        with_state(&built, "[OK]").into_iter().filter(|title| is_stage(title)).count()
+    };
+    assert_eq!(build(&node), 9);
+    assert_eq!(build(&node.another_node()), 0);
+}

@@ -22,7 +22,7 @@ use crate::assembly::{Assembler, Shared, Shows};
 use crate::commands::{in_session, ui};
 use crate::failure::Failure;
 use crate::project::{
-    PlanRequest, Planner, Project, Reach, Role, Shelf, Shelves, Unreachable, needed, select,
+    PlanRequest, Planner, Project, Reach, Role, Shelf, Shelves, Unreachable, needed, repository_name, select,
 };
 use crate::session::Session;
 use crate::settings::Settings;
@@ -32,12 +32,13 @@ use crate::ui::conveyor::ConveyorRows;
 pub(super) fn build(args: &DimgBuildArgs, mut settings: Settings) -> Result<u8, Failure> {
     let started = Instant::now();
     let options = ui(&settings, "Building", args.progress, args.rows.quiet);
-    log_in(&mut settings, &args.login, args.repositories.repo.as_deref())?;
+    let repo = main_repository(args, &settings);
+    log_in(&mut settings, &args.login, repo.as_deref())?;
     settings.read_keys(&args.repositories.keys)?;
     check_terminal(&args.introspect)?;
     let printer = Printer::new(&args.rows, &settings);
     // Where there is no store yet, a dry run makes none.
-    if args.dry_run && !args.project.dev && args.repositories.repo.is_none() && has_no_store(&settings.root) {
+    if args.dry_run && !args.project.dev && repo.is_none() && has_no_store(&settings.root) {
         let result = dry_run(args, &settings, None, &printer);
         printer.running_time(started.elapsed())?;
         return result;
@@ -156,7 +157,7 @@ pub(super) fn build_images(
         resources: Resources::new(session, args.lock_timeout),
         shared_locks: session.settings.coordinator(
             args.repositories.coordination.coordinate.as_ref(),
-            args.repositories.repo.is_some(),
+            main_repository(args, &session.settings).is_some(),
         )?,
         final_repository: final_repository(args, session, project)?,
         printer,
@@ -181,6 +182,11 @@ pub(super) fn build_images(
     Ok(0)
 }
 
+/// The repository of the stages: as typed, or as set.
+fn main_repository(args: &DimgBuildArgs, settings: &Settings) -> Option<String> {
+    args.repositories.repo.clone().or_else(|| settings.repo.as_ref().map(repository_name))
+}
+
 /// The repositories that stages are exchanged with while building.
 fn shelves<'s>(
     args: &DimgBuildArgs,
@@ -188,8 +194,9 @@ fn shelves<'s>(
     project: &Project,
 ) -> Result<Shelves<'s>, Failure> {
     let named = &args.repositories;
+    let main = main_repository(args, &session.settings);
     let roles = [
-        (Role::Main, named.repo.as_slice()),
+        (Role::Main, main.as_slice()),
         (Role::Cache, &named.cache_repos),
         (Role::Secondary, &named.secondary_repos),
     ];
