@@ -30,6 +30,11 @@ pub(crate) fn commit(
     names: &[Reference],
     options: &CommitOptions,
 ) -> Result<ImageId, ImageError> {
+    let unknown = unknown_layers(env, layers, options.source_date_epoch)?;
+    if unknown > 0 {
+        let plural = if unknown == 1 { "" } else { "s" };
+        (env.events)(Event::Phase(format!("describing {unknown} layer{plural}")));
+    }
     let layers = describe_layers(env, layers, options.source_date_epoch)?;
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     set_times(&mut config, options);
@@ -75,13 +80,24 @@ pub(crate) fn describe_layers(
     }
     let unknown: Vec<usize> = (0..layers.len()).filter(|position| known[*position].is_none()).collect();
     if !unknown.is_empty() {
-        let plural = if unknown.len() == 1 { "" } else { "s" };
-        (env.events)(Event::Phase(format!("describing {} layer{plural}", unknown.len())));
         for (position, described) in compute_all(env, layers, &unknown, epoch)? {
             known[position] = Some(described);
         }
     }
     Ok(known.into_iter().flatten().collect())
+}
+
+/// How many layers have to be read for their diff IDs.
+fn unknown_layers(
+    env: &Environment<'_>,
+    layers: &[LayerId],
+    epoch: Option<i64>,
+) -> Result<usize, ImageError> {
+    let mut unknown = 0;
+    for layer in layers {
+        unknown += usize::from(known_layer(env, layer, epoch)?.is_none());
+    }
+    Ok(unknown)
 }
 
 /// The diff IDs of layers, where all of them are known without reading anything.
