@@ -266,28 +266,37 @@ impl<'a> Build<'a> {
     }
 
     fn find(&self, id: StepId, inputs: &Inputs, signature: Signature) -> Result<Option<Resolved>, StepError> {
-        let Some(record) = self.cache.find(signature)? else { return Ok(None) };
+        let Some(mut record) = self.cache.find(signature)? else { return Ok(None) };
         let base = self.base_layers(id, inputs);
         // A layer is only right on the stack it was made on. When the base was built anew and came out different
         // although its signature is the same (a package index moved on), what stood on the old one is void.
         if !self.same_stack(&record, &base)? {
             return Ok(None);
         }
-        if let Some(foreign) = &record.foreign {
-            // Times that were limited otherwise than is asked for now are not those of a build here.
-            if foreign.epoch != self.request.epoch {
-                return Ok(None);
-            }
+        let Some(layers) = self.stack_on(&record, base) else { return Ok(None) };
+        if record.foreign.is_some() {
             let own = record.layers.last().expect("a record without layers is not found");
-            let mut layers = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-            layers.insert(own.clone(), signature);
+            let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+            foreign.insert(own.clone(), signature);
         }
-        Ok(Some(Resolved {
-            signature,
-            canonical: record.canonical,
-            layers: record.layers,
-            built: record.built,
-        }))
+        if layers != record.layers {
+            record.layers.clone_from(&layers);
+            self.cache.put(signature, &record)?;
+        }
+        Ok(Some(Resolved { signature, canonical: record.canonical, layers, built: record.built }))
+    }
+
+    /// The stack of a record on an equal base: what was made here goes with the layers of this build, because others
+    /// that are equal may have their times limited otherwise. What another machine made comes as a whole, and only
+    /// when its times are those of a build here.
+    fn stack_on(&self, record: &CacheRecord, mut base: Vec<LayerId>) -> Option<Vec<LayerId>> {
+        match &record.foreign {
+            Some(foreign) => (foreign.epoch == self.request.epoch).then(|| record.layers.clone()),
+            None => {
+                base.extend(record.layers.last().cloned());
+                Some(base)
+            }
+        }
     }
 
     fn same_stack(&self, record: &CacheRecord, base: &[LayerId]) -> Result<bool, StepError> {
@@ -392,16 +401,21 @@ impl<'a> Build<'a> {
             }
             _ => None,
         };
-        match older {
-            Some((older, found)) if self.has_layer(&found)? => {
+        let stack = match &older {
+            Some((_, found)) if self.has_layer(found)? => self.stack_on(found, base.clone()),
+            _ => None,
+        };
+        match (older, stack) {
+            (Some((older, found)), Some(stack)) => {
                 record.canonical = older;
-                record.layers = found.layers;
+                record.layers = stack;
                 record.built = found.built;
                 record.foreign = found.foreign;
                 store.snapshots().remove(&layer)?;
             }
-            other => {
-                // An equal layer that would have to be fetched first is no reason to drop the one at hand.
+            (other, _) => {
+                // An equal layer that would have to be fetched first, or has other times, is no reason to drop the one
+                // at hand.
                 record.canonical = other.map_or(signature, |(older, _)| older);
                 store.index().set_layer_content(&layer, content)?;
                 record.layers = base;

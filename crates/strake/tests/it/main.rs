@@ -39,6 +39,7 @@ mod rootless;
 mod scene;
 mod shared_registry;
 mod sharing;
+mod sharing_faults;
 mod tidy;
 
 use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking};

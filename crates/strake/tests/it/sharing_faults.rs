@@ -1,0 +1,49 @@
+//! What must not come of sharing steps: images that a clean build would not give, and builds that end for no reason.
+
+use strake_testkit::Registry;
+
+use crate::scene::Scene;
+
+const CHAIN: &str = "FROM busybox
+RUN echo one > /one
+COPY in.txt /in.txt
+RUN cat /in.txt /one > /two
+";
+
+fn scene(dockerfile: &str) -> Scene {
+    let scene = Scene::new(dockerfile);
+    scene.file("in.txt", "first\n");
+    scene
+}
+
+fn repo(registry: &Registry) -> String {
+    format!("{}/cache", registry.address())
+}
+
+#[test]
+fn a_limit_of_times_holds_for_what_lies_below_a_step_of_this_machine() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second, alone) = (repo(&registry), scene(CHAIN), scene(CHAIN), scene(CHAIN));
+    first.build(&["--repo", &repo]);
+    for scene in [&second, &alone] {
+        scene.file("in.txt", "second\n");
+    }
+    second.build(&["--repo", &repo]).expect_ran(&["COPY in.txt", "RUN cat"]);
+    let limited = ["--timestamp", "1700000000"];
+    assert_eq!(second.build(&limited).id(), alone.build(&limited).id());
+}
+
+#[test]
+fn a_limit_of_times_holds_for_an_equal_result_of_another_machine() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second, alone) = (repo(&registry), scene(CHAIN), scene(CHAIN), scene(CHAIN));
+    first.build(&["--repo", &repo]);
+    second.content("two", &["--repo", &repo]);
+    let limited = ["--timestamp", "1700000000"];
+    for scene in [&second, &alone] {
+        scene.file("Dockerfile", &CHAIN.replace("echo one", "echo  one"));
+    }
+    assert_eq!(second.build(&limited).id(), alone.build(&limited).id());
+    second.build(&limited).expect_ran(&[]);
+}
+
