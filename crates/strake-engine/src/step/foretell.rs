@@ -43,7 +43,12 @@ impl Build<'_> {
             if !self.is_foretold(above) {
                 break;
             }
-            let (parts, _) = self.parts(above, line.last().copied(), &Inputs(Vec::new()))?;
+            let (parts, _) = match self.parts(above, line.last().copied(), &Inputs(Vec::new())) {
+                Ok(parts) => parts,
+                Err(error) if error.is_cancelled() => return Err(error),
+                // That files are missing is told when it is the turn of the step that wants them.
+                Err(_) => break,
+            };
             line.push(Signature::of(&parts));
             at = above;
         }

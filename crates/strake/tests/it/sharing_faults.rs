@@ -47,3 +47,14 @@ fn a_limit_of_times_holds_for_an_equal_result_of_another_machine() {
     second.build(&limited).expect_ran(&[]);
 }
 
+#[test]
+fn a_mistake_further_up_is_told_where_it_is() {
+    let registry = Registry::start().unwrap();
+    let first = scene("FROM busybox\nRUN echo one > /one\nCOPY nowhere /\n");
+    let args = ["--repo", &repo(&registry)];
+    let (shared, alone) = (first.fails(2, &args), first.fails(2, &[]));
+    let told = |built: &crate::scene::Built| built.steps("failed").concat();
+    assert_eq!(told(&shared), told(&alone), "{}", shared.finished);
+    assert!(told(&shared).contains("COPY nowhere"));
+}
+
