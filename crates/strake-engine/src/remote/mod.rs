@@ -121,6 +121,8 @@ struct State {
     rejected: BTreeSet<Signature>,
     /// What is there from somebody who is not trusted.
     distrusted: BTreeSet<Signature>,
+    /// How often something that a registry said turned out to be wrong.
+    refuted: usize,
     /// What was not there when it was asked for.
     absent: BTreeSet<Signature>,
     /// What is in the repository: it was found there, or published.
@@ -297,6 +299,11 @@ impl<'a> Remote<'a> {
         Ok(())
     }
 
+    /// How often something that a registry said turned out to be wrong; each time leaves less of it to believe.
+    pub(crate) fn refuted(&self) -> usize {
+        self.state().refuted
+    }
+
     /// Forgets steps whose layers cannot be had. Answers whether there was anything to forget.
     pub(crate) fn reject(
         &self,
@@ -307,7 +314,7 @@ impl<'a> Remote<'a> {
         for signature in signatures {
             cache.forget(*signature)?;
             let mut state = self.state();
-            state.rejected.insert(*signature);
+            state.refuted += usize::from(state.rejected.insert(*signature));
             state.shared.remove(signature);
         }
         if !signatures.is_empty() {

@@ -50,13 +50,16 @@ pub fn build(request: &BuildRequest, environment: &Environment<'_>) -> Result<Bu
     const TRIES: usize = 5;
     let executed = Executed::default();
     let remote = Remote::new(request, environment);
-    let mut result = build_once(request, environment, &executed, &remote);
-    for _ in 1..TRIES {
-        if !result.as_ref().is_err_and(BuildError::is_pruned) {
-            break;
+    let (mut tries, mut refuted) = (1, 0);
+    let result = loop {
+        let result = build_once(request, environment, &executed, &remote);
+        // Each step of a registry's is found to be no good once at most, so that this ends.
+        tries = if remote.refuted() > refuted { 1 } else { tries + 1 };
+        refuted = remote.refuted();
+        if tries > TRIES || !result.as_ref().is_err_and(BuildError::is_pruned) {
+            break result;
         }
-        result = build_once(request, environment, &executed, &remote);
-    }
+    };
     // A step that failed may have fetched a lot before.
     remote.save_mounts();
     result

@@ -20,6 +20,19 @@ fn repo(registry: &Registry) -> String {
     format!("{}/cache", registry.address())
 }
 
+/// Removes what is compressed from the registry's disk: layers, not documents.
+fn remove_layers(registry: &Registry) {
+    let blobs = registry.content().join("docker/registry/v2/blobs/sha256");
+    for two in std::fs::read_dir(blobs).unwrap() {
+        for blob in std::fs::read_dir(two.unwrap().path()).unwrap() {
+            let path = blob.unwrap().path().join("data");
+            if std::fs::read(&path).unwrap().starts_with(&[0x1f, 0x8b]) {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+}
+
 #[test]
 fn a_limit_of_times_holds_for_what_lies_below_a_step_of_this_machine() {
     let registry = Registry::start().unwrap();
@@ -56,5 +69,24 @@ fn a_mistake_further_up_is_told_where_it_is() {
     let told = |built: &crate::scene::Built| built.steps("failed").concat();
     assert_eq!(told(&shared), told(&alone), "{}", shared.finished);
     assert!(told(&shared).contains("COPY nowhere"));
+}
+
+#[test]
+fn many_stages_without_their_layers_are_built() {
+    let stages = |last: &str| {
+        let mut text = "FROM busybox AS s0\nRUN echo 0 > /f\n".to_owned();
+        for number in 1..8 {
+            let below = number - 1;
+            text +=
+                &format!("FROM busybox AS s{number}\nCOPY --from=s{below} /f /f\nRUN echo {number} >> /f\n");
+        }
+        text + "RUN echo " + last + " >> /f\n"
+    };
+    let registry = Registry::start().unwrap();
+    let (repo, first, second) = (repo(&registry), scene(&stages("a")), scene(&stages("b")));
+    let args = ["--repo", repo.as_str()];
+    first.build(&args);
+    remove_layers(&registry);
+    assert_eq!(second.content("f", &args), "0\n1\n2\n3\n4\n5\n6\n7\nb\n");
 }
 
