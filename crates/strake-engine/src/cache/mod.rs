@@ -235,25 +235,78 @@ impl<'a> LocalCache<'a> {
         if documents.is_empty() { Ok(()) } else { self.index.put_many(&documents) }
     }
 
-    /// The digest of a selection of files from a stack of layers, if somebody computed it before.
-    pub(crate) fn selection(&self, key: &Digest) -> Result<Option<Digest>, StoreError> {
-        let document = self.index.get(SELECTION, &key.hex())?;
-        Ok(document.and_then(|document| std::str::from_utf8(&document.body).ok()?.parse().ok()))
+    /// The digest of a selection of files from a stack of layers, if somebody computed it before who counts.
+    pub(crate) fn selection(&self, key: &Digest) -> Result<Option<Selected>, StoreError> {
+        let Some(document) = self.index.get(SELECTION, &key.hex())? else { return Ok(None) };
+        let selected = std::str::from_utf8(&document.body).ok().and_then(Selected::parse);
+        Ok(selected.filter(|selected| match &selected.told_by {
+            Some(told_by) => self.is_trusted(told_by.as_deref()),
+            None => true,
+        }))
     }
 
     /// Remembers the digest of a selection of files; `layers` are those it was taken from.
     pub(crate) fn put_selection(
         &self,
         key: &Digest,
-        digest: &Digest,
+        selected: &Selected,
         layers: &[LayerId],
     ) -> Result<(), StoreError> {
         let links =
             layers.iter().map(|layer| image::layer_link(self.index, layer)).collect::<Result<Vec<_>, _>>()?;
-        self.index.put(SELECTION, &key.hex(), digest.to_string().as_bytes(), &links)
+        self.index.put(SELECTION, &key.hex(), selected.to_string().as_bytes(), &links)
+    }
+}
+
+/// What a copy takes from a stack of layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Selected {
+    pub(crate) digest: Digest,
+    /// Nobody looked at the files here: another machine said so, which signed it with this key, if that was checked.
+    pub(crate) told_by: Option<Option<String>>,
+}
+
+impl Selected {
+    /// What was seen here.
+    pub(crate) fn seen(digest: Digest) -> Self {
+        Self { digest, told_by: None }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let digest = words.next()?.parse().ok()?;
+        let told_by = words.next().map(|_| words.next().map(str::to_owned));
+        Some(Self { digest, told_by })
+    }
+}
+
+/// `DIGEST`, `DIGEST told`, or `DIGEST told KEY-ID`.
+impl std::fmt::Display for Selected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.digest)?;
+        if let Some(told_by) = &self.told_by {
+            f.write_str(" told")?;
+            told_by.iter().try_for_each(|key| write!(f, " {key}"))?;
+        }
+        Ok(())
     }
 }
 
 fn signature_in(body: &[u8]) -> Option<Signature> {
     std::str::from_utf8(body).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_told_of_a_selection_is_remembered_with_it() {
+        let digest = Digest::of(b"files");
+        for told_by in [None, Some(None), Some(Some("0123456789abcdef".to_owned()))] {
+            let selected = Selected { digest, told_by };
+            assert_eq!(Selected::parse(&selected.to_string()), Some(selected));
+        }
+        assert_eq!(Selected::parse("what is no digest"), None);
+    }
 }

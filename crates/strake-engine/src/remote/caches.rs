@@ -15,7 +15,7 @@ use strake_store::LayerBlob;
 
 use super::document::{ANNOTATION, CacheDocument};
 use super::{Remote, name};
-use crate::cache::LocalCache;
+use crate::cache::{LocalCache, Selected};
 use crate::error::StepError;
 use crate::event::Event;
 use crate::export;
@@ -188,10 +188,12 @@ impl Remote<'_> {
                 return keep(document, &layers, signed_by);
             }
         };
-        self.trust(&index).map_err(|why| ImageError::malformed(what, why))?;
+        let signed_by = self.trust(&index).map_err(|why| ImageError::malformed(what, why))?;
         if let Some(text) = index.annotations.get(SELECTIONS)
             && let Ok(selections) = serde_json::from_str::<Vec<(Digest, Digest)>>(text)
         {
+            let told = |digest| Selected { digest, told_by: Some(signed_by.clone()) };
+            let selections = selections.into_iter().map(|(key, digest)| (key, told(digest)));
             self.state().selections.extend(selections);
         }
         for descriptor in index.manifests.iter().take(MAX_IMAGES) {

@@ -29,7 +29,7 @@ use strake_oci::{Compression, Descriptor, DiffId, Digest, ParsedManifest, Refere
 use strake_registry::{ErrorKind, RegistryError};
 use strake_store::{LayerBlob, StoreError};
 
-use crate::cache::{CacheRecord, Foreign, LocalCache};
+use crate::cache::{CacheRecord, Foreign, LocalCache, Selected};
 use crate::error::StepError;
 use crate::event::Event;
 use crate::image::record;
@@ -132,7 +132,7 @@ struct State {
     /// The cache mounts that steps used, by the names of their directories.
     mounts: BTreeMap<Digest, UsedMount>,
     /// What copies select, as a cache has said.
-    selections: BTreeMap<Digest, Digest>,
+    selections: BTreeMap<Digest, Selected>,
     repositories: BTreeMap<String, Repository>,
 }
 

@@ -11,6 +11,7 @@ use strake_oci::{Descriptor, DiffId, Digest, ImageManifest, MediaType, ParsedMan
 use strake_registry::{BlobSource, Client, RegistryError};
 
 use super::{Remote, name};
+use crate::cache::Selected;
 use crate::error::StepError;
 
 const ANNOTATION: &str = "dev.strake.selection";
@@ -28,14 +29,14 @@ pub(crate) fn shared_key(layers: &[DiffId], pattern: &Digest) -> Digest {
 }
 
 impl Remote<'_> {
-    /// The digest of a selection that somebody published.
+    /// The digest of a selection, as somebody published it.
     ///
     /// # Errors
     /// When the build was stopped.
-    pub(crate) fn selection(&self, key: &Digest) -> Result<Option<Digest>, StepError> {
+    pub(crate) fn selection(&self, key: &Digest) -> Result<Option<Selected>, StepError> {
         self.read_caches()?;
-        if let Some(digest) = self.state().selections.get(key) {
-            return Ok(Some(*digest));
+        if let Some(selected) = self.state().selections.get(key) {
+            return Ok(Some(selected.clone()));
         }
         for repository in self.request.sharing.sources() {
             if self.is_paused(repository) {
@@ -47,11 +48,11 @@ impl Remote<'_> {
                     let parsed = ParsedManifest::parse(&raw.bytes, Some(raw.descriptor.media_type.as_str()));
                     if let Ok(ParsedManifest::Image(manifest)) = parsed
                         && manifest.annotations.get(KEY) == Some(&key.to_string())
-                        && self.trust(manifest.as_ref()).is_ok()
+                        && let Ok(signed_by) = self.trust(manifest.as_ref())
                         && let Some(text) = manifest.annotations.get(ANNOTATION)
                         && let Ok(digest) = text.parse()
                     {
-                        return Ok(Some(digest));
+                        return Ok(Some(Selected { digest, told_by: Some(signed_by) }));
                     }
                 }
                 Ok(None) => {}
@@ -59,6 +60,12 @@ impl Remote<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Says that what was published of a selection is not so. The step that asked is looked up anew.
+    pub(crate) fn refute_selection(&self, label: &str) {
+        self.state().refuted += 1;
+        self.warn(format!("{label}: a registry said of the files of an earlier stage what they are not"));
     }
 
     /// Publishes what copies selected.

@@ -23,6 +23,7 @@ use super::copy::{
 use super::make_dir::make_dir;
 use super::{Build, Inputs, Miss, file_error};
 use crate::build_context::{SourceTree, shown};
+use crate::cache::Selected;
 use crate::clock::now_ns;
 use crate::error::StepError;
 use crate::event::Event;
@@ -190,7 +191,7 @@ impl Build<'_> {
         let planned = self.plan(sources, inputs)?;
         let digests = planned.listing.source_digests();
         for (selected, digest) in keys.iter().flatten().zip(&digests) {
-            self.cache.put_selection(&selected.key, digest, &selected.layers)?;
+            self.cache.put_selection(&selected.key, &Selected::seen(*digest), &selected.layers)?;
         }
         Ok((Listing::combine(&digests), Some(planned)))
     }
@@ -225,8 +226,8 @@ impl Build<'_> {
 
     /// The digest of a selection that was computed before, here or elsewhere.
     fn known_selection(&self, selected: &SelectionKey) -> Result<Option<Digest>, StepError> {
-        if let Some(digest) = self.cache.selection(&selected.key)? {
-            return Ok(Some(digest));
+        if let Some(known) = self.cache.selection(&selected.key)? {
+            return Ok(Some(known.digest));
         }
         // Where the files are at hand, looking at them is quicker than asking.
         if !self.remote.is_asked() || self.cache.are_unpacked(&selected.layers)? {
@@ -235,10 +236,43 @@ impl Build<'_> {
         let diff_ids = image::known_diff_ids(self.environment, &selected.layers, self.request.epoch)?;
         let Some(diff_ids) = diff_ids else { return Ok(None) };
         let found = self.remote.selection(&shared_key(&diff_ids, &selected.pattern))?;
-        if let Some(digest) = &found {
-            self.cache.put_selection(&selected.key, digest, &selected.layers)?;
+        if let Some(found) = &found {
+            self.cache.put_selection(&selected.key, found, &selected.layers)?;
         }
-        Ok(found)
+        Ok(found.map(|found| found.digest))
+    }
+
+    /// Before a step is carried out: makes sure that what another machine said of the files it takes is so. Otherwise
+    /// its result would be known, and published, as that of a step which takes other files.
+    pub(super) fn check_selections(&self, id: StepId, inputs: &Inputs) -> Result<(), StepError> {
+        let mut is_so = true;
+        for source in self.taken(id) {
+            let sources = [source];
+            for selected in self.selection_keys(&sources, inputs).iter().flatten() {
+                let Some(known) = self.cache.selection(&selected.key)? else { continue };
+                if known.told_by.is_none() {
+                    continue;
+                }
+                for digest in self.plan(&sources, inputs)?.listing.source_digests() {
+                    is_so &= digest == known.digest;
+                    self.cache.put_selection(&selected.key, &Selected::seen(digest), &selected.layers)?;
+                }
+            }
+        }
+        if !is_so {
+            self.remote.refute_selection(&self.request.graph.step(id).label);
+            return Err(StepError::Pruned);
+        }
+        Ok(())
+    }
+
+    /// What a step takes from its inputs, as sources of a copy.
+    fn taken(&self, step: StepId) -> Vec<CopySource> {
+        match &self.request.graph.step(step).op {
+            Op::Copy(op) => op.sources.clone(),
+            Op::Run(op) => bound(op),
+            _ => Vec::new(),
+        }
     }
 
     /// What the copies and mounts of a step selected from other stages, for those who only know these stages.
@@ -247,16 +281,11 @@ impl Build<'_> {
         step: StepId,
         inputs: &Inputs,
     ) -> Result<Vec<(Digest, Digest)>, StepError> {
-        let sources = match &self.request.graph.step(step).op {
-            Op::Copy(op) => op.sources.clone(),
-            Op::Run(op) => bound(op),
-            _ => Vec::new(),
-        };
         let mut selections = Vec::new();
-        for source in &sources {
+        for source in &self.taken(step) {
             let keys = self.selection_keys(std::slice::from_ref(source), inputs);
             for selected in keys.iter().flatten() {
-                if let Some(digest) = self.cache.selection(&selected.key)? {
+                if let Some(Selected { digest, .. }) = self.cache.selection(&selected.key)? {
                     let epoch = self.request.epoch;
                     let layers = image::describe_layers(self.environment, &selected.layers, epoch)?;
                     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();

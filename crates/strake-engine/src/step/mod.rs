@@ -342,6 +342,7 @@ impl<'a> Build<'a> {
         let step = self.request.graph.step(id);
         let base = self.base_layers(id, inputs);
         self.claim(inputs)?;
+        self.check_selections(id, inputs)?;
         self.ensure_layers(&base)?;
         let signature = miss.signature;
         let active = match &step.op {

@@ -90,3 +90,47 @@ fn many_stages_without_their_layers_are_built() {
     assert_eq!(second.content("f", &args), "0\n1\n2\n3\n4\n5\n6\n7\nb\n");
 }
 
+/// Two stages; the second takes a file from the first.
+fn stages(last: &str) -> String {
+    format!(
+        "FROM busybox AS made\nRUN echo made > /made\nFROM busybox\nRUN echo {last} > /final\nCOPY --from=made /made /copy\n"
+    )
+}
+
+fn tags(scene: &Scene, repo: &str) -> Vec<String> {
+    let words = ["list-tags", "--tls-verify=false", &format!("docker://{repo}")];
+    let tags = scene.sandbox.run("skopeo").args(words).succeed().unwrap().stdout;
+    let tags: serde_json::Value = serde_json::from_str(&tags).unwrap();
+    tags["Tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()).collect()
+}
+
+/// Says of everything that copies selected that it was something else.
+fn falsify_selections(scene: &Scene, registry: &Registry) {
+    for tag in tags(scene, &repo(registry)).iter().filter(|tag| tag.starts_with("files-")) {
+        let address = format!("http://{}/v2/cache/manifests/{tag}", registry.address());
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let curl = |words: &[&str]| scene.sandbox.run("curl").args(["-sf"]).args(words).succeed().unwrap();
+        let manifest = curl(&["-H", &format!("Accept: {media_type}"), &address]).stdout;
+        let mut manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        manifest["annotations"]["dev.strake.selection"] = format!("sha256:{}", "0".repeat(64)).into();
+        scene.sandbox.write("manifest", manifest.to_string()).unwrap();
+        let kind = format!("Content-Type: {media_type}");
+        curl(&["-X", "PUT", "-H", &kind, "--data-binary", "@manifest", &address]);
+    }
+}
+
+#[test]
+fn what_a_copy_took_is_not_published_as_what_was_said_of_it() {
+    let registry = Registry::start().unwrap();
+    let (first, second) = (scene(&stages("one")), scene(&stages("two")));
+    first.build(&["--repo", &repo(&registry)]);
+    falsify_selections(&first, &registry);
+    second.build(&["--repo", &repo(&registry)]);
+    let honest = format!("{}/honest", registry.address());
+    scene(&stages("two")).build(&["--repo", &honest]);
+    let steps = |repo: &str| tags(&first, repo).into_iter().filter(|tag| tag.starts_with("step-"));
+    let published: Vec<String> = steps(&repo(&registry)).collect();
+    for step in steps(&honest) {
+        assert!(published.contains(&step), "{step} is not among {published:#?}");
+    }
+}
