@@ -20,6 +20,8 @@ pub struct RegistryOptions {
     pub tls: bool,
     /// Allows `DELETE`.
     pub delete: bool,
+    /// Refuses whatever would change it.
+    pub read_only: bool,
 }
 
 /// A running registry; stopped, and its content removed, when this is dropped.
@@ -177,8 +179,8 @@ fn settings(directory: &Path, address: SocketAddr, options: RegistryOptions) -> 
     let root = directory.display();
     let mut text = format!(
         "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: false\nstorage:\n  delete:\n    enabled: {}\n  \
-         filesystem:\n    rootdirectory: {root}/content\nhttp:\n  addr: {address}\n",
-        options.delete
+         maintenance:\n    readonly:\n      enabled: {}\n  filesystem:\n    rootdirectory: {root}/content\nhttp:\n  addr: {address}\n",
+        options.delete, options.read_only
     );
     if options.tls {
         make_certificate(directory)?;

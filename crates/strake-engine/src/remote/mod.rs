@@ -141,6 +141,8 @@ struct State {
 struct Repository {
     /// It failed, and is asked again then.
     paused_until: Option<Instant>,
+    /// We may not write to it.
+    is_closed: bool,
     /// Layers that are there.
     layers: BTreeMap<DiffId, Descriptor>,
 }
@@ -338,6 +340,26 @@ impl<'a> Remote<'a> {
         }
         self.warn(format!("{error}; the build goes on without it"));
         Ok(())
+    }
+
+    /// A repository did not take something. Where only writing is not allowed it is read all the same, and a single
+    /// refusal says nothing of what is sent next. That it was stopped is all that is passed on.
+    fn not_taken(&self, repository: &Reference, error: &RegistryError) -> Result<(), StepError> {
+        match error.kind {
+            ErrorKind::Unauthorized | ErrorKind::Denied => {
+                self.state().repositories.entry(name(repository)).or_default().is_closed = true;
+                self.warn(format!("{error}; nothing more is published there"));
+            }
+            _ if error.is_refusal() => self.warn(format!("{error}; it is not published there")),
+            _ => return self.failed(repository, error),
+        }
+        Ok(())
+    }
+
+    /// Whether there is no point in writing to a repository now.
+    fn takes_nothing(&self, repository: &Reference) -> bool {
+        let is_closed = self.state().repositories.get(&name(repository)).is_some_and(|known| known.is_closed);
+        is_closed || self.is_paused(repository)
     }
 
     fn is_paused(&self, repository: &Reference) -> bool {

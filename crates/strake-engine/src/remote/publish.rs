@@ -74,12 +74,12 @@ impl Remote<'_> {
         }
         self.with_described(step, signature, record, |described| {
             for repository in self.request.sharing.destinations() {
-                if self.is_paused(repository) {
+                if self.takes_nothing(repository) {
                     continue;
                 }
                 match self.push(repository, signature, described) {
                     Ok(()) => {}
-                    Err(ImageError::Registry(error)) => self.failed(repository, &error)?,
+                    Err(ImageError::Registry(error)) => self.not_taken(repository, &error)?,
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -224,7 +224,7 @@ impl Remote<'_> {
         for (step, signature) in used {
             let tag = self.tag(repository, signature).to_string();
             let is_remembered = all_there && self.environment.store.index().get(SHARED, &tag)?.is_some();
-            if !is_remembered && !self.is_shared(repository, signature)? && !self.is_paused(repository) {
+            if !is_remembered && !self.is_shared(repository, signature)? && !self.takes_nothing(repository) {
                 missing.push((step, signature));
             }
         }

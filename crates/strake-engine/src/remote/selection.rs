@@ -75,11 +75,11 @@ impl Remote<'_> {
     pub(crate) fn publish_selections(&self, selections: &[(Digest, Digest)]) -> Result<(), StepError> {
         for repository in self.request.sharing.destinations() {
             for (key, digest) in selections {
-                if self.is_paused(repository) {
+                if self.takes_nothing(repository) {
                     break;
                 }
                 if let Err(error) = self.publish_selection(repository, key, digest) {
-                    self.failed(repository, &error)?;
+                    self.not_taken(repository, &error)?;
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! What must not come of sharing steps: images that a clean build would not give, and builds that end for no reason.
 
-use strake_testkit::Registry;
+use strake_testkit::{Registry, RegistryOptions};
 
 use crate::scene::Scene;
 
@@ -133,4 +133,23 @@ fn what_a_copy_took_is_not_published_as_what_was_said_of_it() {
     for step in steps(&honest) {
         assert!(published.contains(&step), "{step} is not among {published:#?}");
     }
+}
+
+#[test]
+fn a_repository_that_takes_nothing_is_read_all_the_same() {
+    let dockerfile = |what: &str| {
+        format!(
+            "FROM busybox AS made\nRUN echo fixed > /fixed; echo {what} > /one\nRUN sleep 1; echo {what} > /two\n\
+             FROM busybox\nCOPY --from=made /fixed /fixed\nRUN cat /fixed > /copy\n"
+        )
+    };
+    let registry = Registry::start().unwrap();
+    let (first, second) = (scene(&dockerfile("a")), scene(&dockerfile("b")));
+    first.build(&["--repo", &repo(&registry)]);
+    let options = RegistryOptions { read_only: true, ..RegistryOptions::default() };
+    let read_only = Registry::start_with(options).unwrap();
+    std::os::unix::fs::symlink(registry.content(), read_only.content()).unwrap();
+    let built = second.build(&["--repo", &repo(&read_only)]);
+    built.expect_ran(&["RUN echo fixed", "RUN sleep 1"]);
+    assert!(built.events.iter().any(|event| event["event"] == "warning"), "{}", built.finished);
 }
