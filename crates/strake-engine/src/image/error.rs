@@ -98,6 +98,16 @@ pub enum ImageErrorKind {
 }
 
 impl ImageError {
+    /// Whether the content of a layer may be what could not be had.
+    pub fn is_lost_content(&self) -> bool {
+        match self {
+            Self::LayerGone { .. } => true,
+            // What is passed on from one repository to another fails on the reading side.
+            Self::Registry(error) => matches!(error.kind, ErrorKind::NotFound | ErrorKind::Local),
+            _ => false,
+        }
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> ImageErrorKind {
         match self {

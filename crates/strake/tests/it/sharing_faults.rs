@@ -153,3 +153,13 @@ fn a_repository_that_takes_nothing_is_read_all_the_same() {
     built.expect_ran(&["RUN echo fixed", "RUN sleep 1"]);
     assert!(built.events.iter().any(|event| event["event"] == "warning"), "{}", built.finished);
 }
+
+#[test]
+fn an_image_whose_layers_are_lost_is_built_before_it_is_pushed() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, second) = (repo(&registry), scene(CHAIN), scene(CHAIN));
+    first.build(&["--repo", &repo]);
+    remove_layers(&registry);
+    let name = format!("{}/app:1", registry.address());
+    second.build(&["--repo", &repo, "--push", "-t", &name]);
+}

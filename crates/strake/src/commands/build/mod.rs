@@ -16,6 +16,7 @@ use crate::session::Session;
 use crate::settings::{Settings, compression, network};
 use crate::source::{self, Inputs};
 use crate::ui::UiOptions;
+use results::Undelivered;
 
 /// The largest secret, in bytes, as in BuildKit.
 const SECRET_MAX: usize = 500 << 10;
@@ -50,7 +51,7 @@ fn build_in(session: &Session, args: &BuildArgs) -> Result<(), Failure> {
     say_warnings(session, &lowered, &text);
     let epoch = args.timestamp.and_then(|seconds| i64::try_from(seconds).ok());
     let epoch = epoch.or(lowered.source_date_epoch).or(session.settings.source_date_epoch);
-    let request = BuildRequest {
+    let mut request = BuildRequest {
         graph: lowered.graph,
         contexts,
         files: BTreeMap::new(),
@@ -66,9 +67,20 @@ fn build_in(session: &Session, args: &BuildArgs) -> Result<(), Failure> {
         wants_layers: results::wants_layers(args),
     };
     session.with(|env: &Environment<'_>| {
-        let output =
-            strake_engine::build(&request, env).map_err(|error| report::build_failure(&text, error))?;
-        results::deliver(session, env, args, &output, epoch)
+        let build = |request: &BuildRequest| {
+            strake_engine::build(request, env).map_err(|error| report::build_failure(&text, error))
+        };
+        match results::deliver(session, env, args, &build(&request)?, epoch) {
+            // What is only known from a registry may be gone there. Who wants the layers finds out, and builds them.
+            Err(Undelivered::Lost(failure)) if !request.wants_layers => {
+                let text = format!("{}; its layers are fetched, or built again", failure.message);
+                session.ui.event(&strake_engine::Event::Warning(text));
+                request.wants_layers = true;
+                let built = build(&request)?;
+                Ok(results::deliver(session, env, args, &built, epoch)?)
+            }
+            delivered => Ok(delivered?),
+        }
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use strake_engine::export::{self, Output, TreeOutput, Written};
-use strake_engine::image::{self, CommitOptions, Dest, PushOptions};
+use strake_engine::image::{self, CommitOptions, Dest, ImageError, PushOptions};
 use strake_engine::{BuildOutput, Environment, StageOutput};
 use strake_oci::{Compression, Descriptor, ImageId, Reference};
 
@@ -50,6 +50,38 @@ pub(super) fn check(args: &BuildArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Why a finished build did not get where it was to go.
+#[derive(Debug)]
+pub(super) enum Undelivered {
+    /// Layers that were known, but not here, may be gone.
+    Lost(Failure),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<Failure> for Undelivered {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<ImageError> for Undelivered {
+    fn from(error: ImageError) -> Self {
+        match error.is_lost_content() {
+            true => Self::Lost(error.into()),
+            false => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<Undelivered> for Failure {
+    fn from(undelivered: Undelivered) -> Self {
+        match undelivered {
+            Undelivered::Lost(failure) | Undelivered::Failed(failure) => failure,
+        }
+    }
+}
+
 /// Names the image, writes the outputs, pushes, and says what was made.
 ///
 /// # Errors
@@ -60,9 +92,10 @@ pub(super) fn deliver(
     args: &BuildArgs,
     built: &BuildOutput,
     epoch: Option<i64>,
-) -> Result<(), Failure> {
+) -> Result<(), Undelivered> {
     let [stage] = built.stages.as_slice() else {
-        return Err(Failure::new(Kind::Bug, format!("{} stages were built, want one", built.stages.len())));
+        let text = format!("{} stages were built, want one", built.stages.len());
+        return Err(Failure::new(Kind::Bug, text).into());
     };
     let names = all_names(args);
     let image = match wants_image(args) {
@@ -94,7 +127,7 @@ pub(super) fn deliver(
     if let Some(id) = image {
         say(session, args, id, &names, notes)?;
     }
-    write_files(args, image, &names, manifest.as_ref())
+    Ok(write_files(args, image, &names, manifest.as_ref())?)
 }
 
 fn env_warning(env: &Environment<'_>, text: &str) {
