@@ -124,7 +124,7 @@ impl Remote<'_> {
             Ok(found.map(|raw| (raw.bytes, raw.descriptor.media_type)))
         };
         let keep = |document: CacheDocument, layers: &[(DiffId, LayerBlob)], signed_by| {
-            Ok(self.record(Some(reference), document, layers, signed_by)?)
+            Ok(self.record(Some(reference), None, document, layers, signed_by)?)
         };
         self.read(&reference.familiar(), (raw.bytes, raw.descriptor.media_type), &fetch, &keep)?;
         Ok(true)
@@ -148,7 +148,7 @@ impl Remote<'_> {
             for (_, blob) in layers {
                 self.take_blob(&archive, blob)?;
             }
-            Ok(self.record(None, document, layers, signed_by)?)
+            Ok(self.record(None, None, document, layers, signed_by)?)
         };
         self.read(&path.display().to_string(), (bytes, MediaType::OCI_INDEX.into()), &fetch, &keep)?;
         Ok(true)

@@ -239,7 +239,7 @@ impl<'a> Remote<'a> {
         };
         match CacheDocument::of_manifest(&manifest, signature, self.request.epoch) {
             Ok((document, layers)) => {
-                self.record(Some(repository), document, &layers, signed_by)?;
+                self.record(Some(repository), Some(signature), document, &layers, signed_by)?;
                 Ok(true)
             }
             Err(why @ Unusable::Version(_)) => {
@@ -269,10 +269,12 @@ impl<'a> Remote<'a> {
         }
     }
 
-    /// Records what a manifest says of a step and those below it.
+    /// Records what a manifest says of a step and those below it. What was built here stays what it is, unless it is
+    /// the step that was `missed`.
     fn record(
         &self,
         repository: Option<&Reference>,
+        missed: Option<Signature>,
         document: CacheDocument,
         layers: &[(DiffId, LayerBlob)],
         signed_by: Option<String>,
@@ -285,9 +287,9 @@ impl<'a> Remote<'a> {
             contents.filter_map(|(name, layer)| Some((name.clone(), layer.content?))).collect();
         cache.put_contents(&contents, signed_by.as_deref())?;
         let foreign = Foreign { epoch: document.epoch, signed_by };
-        for (place, step) in document.steps.into_iter().enumerate() {
-            // What was built here stays what it is.
-            if place > 0 && cache.find(step.signature)?.is_some() {
+        for step in document.steps {
+            let known = cache.find(step.signature)?;
+            if missed != Some(step.signature) && known.is_some_and(|known| known.foreign.is_none()) {
                 continue;
             }
             let SharedStep { signature, canonical, base, below, depth, parts, built, millis } = step;

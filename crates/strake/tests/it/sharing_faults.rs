@@ -163,3 +163,16 @@ fn an_image_whose_layers_are_lost_is_built_before_it_is_pushed() {
     let name = format!("{}/app:1", registry.address());
     second.build(&["--repo", &repo, "--push", "-t", &name]);
 }
+
+#[test]
+fn a_cache_does_not_replace_what_was_built_here() {
+    let registry = Registry::start().unwrap();
+    let name = format!("{}/steps:1", registry.address());
+    let (first, second) = (scene(&stages("one")), scene(&stages("one")));
+    first.build(&["--cache-to", &format!("type=registry,ref={name},mode=max")]);
+    let before = second.build(&[]).id().to_owned();
+    second.file("Dockerfile", &(stages("one") + "RUN true\n"));
+    second.build(&["--cache-from", &name]).expect_ran(&["RUN true"]);
+    second.file("Dockerfile", &stages("one"));
+    assert_eq!(second.build(&[]).id(), before);
+}
