@@ -64,6 +64,12 @@ impl RegistryError {
         self
     }
 
+    /// Whether the registry did not take a manifest because it misses what that names (distribution-spec v1.1,
+    /// `MANIFEST_BLOB_UNKNOWN`).
+    pub fn misses_blob(&self) -> bool {
+        self.is_refusal() && self.detail.contains("BLOB_UNKNOWN")
+    }
+
     /// Whether the registry answers, but misses something that the request names, or does not like it.
     pub fn is_refusal(&self) -> bool {
         matches!(self.kind, ErrorKind::NotFound | ErrorKind::Refused)

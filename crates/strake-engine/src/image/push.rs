@@ -58,7 +58,7 @@ pub(crate) fn push_named(
         match send(env, name.clone(), target, options) {
             // Another node that sends the same blob, or a collection in the registry, can take one away between its
             // arrival and the manifest. Whatever is missing is sent once more.
-            Err(ImageError::Registry(error)) if error.is_refusal() && tries < RESENDS => {
+            Err(ImageError::Registry(error)) if error.misses_blob() && tries < RESENDS => {
                 std::thread::sleep(RESEND_PAUSE * 2_u32.pow(tries));
                 tries += 1;
             }
@@ -183,7 +183,7 @@ fn push_as(
     for tries in 0..RESENDS {
         match push_once(env, reference, image, compression, known, &name) {
             // As in `push`; what was there before may be what is missing.
-            Err(ImageError::Registry(error)) if error.is_refusal() => known = &nothing,
+            Err(ImageError::Registry(error)) if error.misses_blob() => known = &nothing,
             other => return other,
         }
         std::thread::sleep(RESEND_PAUSE * 2_u32.pow(tries));

@@ -127,6 +127,8 @@ struct State {
     absent: BTreeSet<Signature>,
     /// What is in the repository: it was found there, or published.
     shared: BTreeSet<Signature>,
+    /// How many steps are being sent.
+    sending: usize,
     /// What is being published.
     publishing: BTreeSet<Signature>,
     /// The cache mounts that steps used, by the names of their directories.

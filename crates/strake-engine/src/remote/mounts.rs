@@ -33,6 +33,7 @@ const ARTIFACT: &str = "application/vnd.strake.cache-mount.v1";
 const STEP: &str = "dev.strake.mount.step";
 const COMMAND: &str = "dev.strake.mount.command";
 const ID: &str = "dev.strake.mount.id";
+const PLATFORM: &str = "dev.strake.mount.platform";
 const SAVED: &str = "dev.strake.mount.saved";
 
 /// How many contents of one mount a repository keeps.
@@ -139,6 +140,10 @@ impl Remote<'_> {
             ParsedManifest::Index(_) => return Err(malformed(&"it is an index")),
         };
         self.trust(manifest.as_ref()).map_err(|why| malformed(&why))?;
+        let says = |key: &str, value: &str| manifest.annotations.get(key).is_some_and(|said| said == value);
+        if !says(ID, &mount.id) || !says(PLATFORM, &mount.platform.to_string()) {
+            return Err(malformed(&"it is the content of another mount"));
+        }
         let [layer] = manifest.layers.as_slice() else { return Err(malformed(&"it is not one tar")) };
         let compression = layer.media_type.layer_compression();
         let compression = compression.ok_or_else(|| malformed(&"it is not a tar"))?;
@@ -267,6 +272,7 @@ impl Remote<'_> {
         let empty = push_empty(registry, repository)?;
         let annotations = BTreeMap::from([
             (ID.to_owned(), mount.id.clone()),
+            (PLATFORM.to_owned(), mount.platform.to_string()),
             (STEP.to_owned(), mount.step.to_string()),
             (COMMAND.to_owned(), mount.command.to_string()),
             (SAVED.to_owned(), now().to_string()),

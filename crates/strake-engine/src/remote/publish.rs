@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use strake_graph::{Op, Step, StepId};
-use strake_oci::{ContainerConfig, Descriptor, DiffId, Digest, ImageConfig, Reference};
+use strake_oci::{ContainerConfig, Descriptor, DiffId, Digest, ImageConfig, ParsedManifest, Reference};
+use strake_registry::RegistryError;
 
 use super::document::{ANNOTATION, CacheDocument, SharedLayer, SharedStep};
 use super::{Remote, name};
@@ -26,15 +27,14 @@ impl Remote<'_> {
         signature: Signature,
         selections: impl FnOnce() -> Result<Vec<(Digest, Digest)>, StepError>,
     ) {
+        let _publishing = Publishing { remote: self, signature };
         let publish = || {
             let cache = LocalCache::new(self.environment.store.index());
             let Some(record) = cache.find(signature)? else { return Ok(()) };
             self.publish_record(step, signature, &record)?;
             self.publish_selections(&selections()?)
         };
-        let result = publish();
-        self.done(signature);
-        match result {
+        match publish() {
             Ok(()) => {}
             Err(error) if error.is_cancelled() => {}
             Err(error) => self.warn(format!("publish `{}`: {error}", step.label)),
@@ -46,11 +46,6 @@ impl Remote<'_> {
         self.state().publishing.insert(signature);
     }
 
-    fn done(&self, signature: Signature) {
-        self.state().publishing.remove(&signature);
-        self.published.notify_all();
-    }
-
     /// Waits until what a step stands on is published, or was tried to be.
     fn wait_for(&self, below: Option<Signature>) {
         let Some(below) = below else { return };
@@ -60,6 +55,16 @@ impl Remote<'_> {
         }
     }
 
+    /// Waits for its turn. Whoever waits for a step below does not have one yet, so the turns come round.
+    fn sending(&self) -> Sending<'_, '_> {
+        let mut state = self.state();
+        while state.sending >= AT_ONCE {
+            state = self.published.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        state.sending += 1;
+        Sending(self)
+    }
+
     fn publish_record(
         &self,
         step: &Step,
@@ -67,6 +72,7 @@ impl Remote<'_> {
         record: &CacheRecord,
     ) -> Result<(), StepError> {
         self.wait_for(record.below);
+        let _sending = self.sending();
         // Others may trust what we do not, and nobody would trust what we put in its place without a key.
         let is_signed = self.request.sharing.signing_key.is_some();
         if !is_signed && self.state().distrusted.contains(&signature) {
@@ -231,6 +237,23 @@ impl Remote<'_> {
         Ok(missing)
     }
 
+    /// What a name stands for in the repository. Where trust matters, what nobody who is trusted wrote is not there.
+    fn there(&self, tag: &Reference, signature: Signature) -> Result<Option<Descriptor>, RegistryError> {
+        let registry = self.environment.registry;
+        if self.request.sharing.trusted_keys.is_empty() {
+            return registry.head(tag);
+        }
+        let Some(raw) = registry.resolve(tag)? else { return Ok(None) };
+        let parsed = ParsedManifest::parse(&raw.bytes, Some(raw.descriptor.media_type.as_str()));
+        let is_trusted =
+            matches!(&parsed, Ok(ParsedManifest::Image(manifest)) if self.trust(manifest.as_ref()).is_ok());
+        if !is_trusted {
+            self.state().distrusted.insert(signature);
+            return Ok(None);
+        }
+        Ok(Some(raw.descriptor))
+    }
+
     fn is_shared(&self, repository: &Reference, signature: Signature) -> Result<bool, StepError> {
         if self.state().shared.contains(&signature) {
             return Ok(true);
@@ -239,7 +262,7 @@ impl Remote<'_> {
             return Ok(false);
         }
         let tag = self.tag(repository, signature);
-        match self.environment.registry.head(&tag) {
+        match self.there(&tag, signature) {
             Ok(Some(found)) => {
                 self.state().shared.insert(signature);
                 let index = self.environment.store.index();
@@ -249,6 +272,34 @@ impl Remote<'_> {
             Ok(None) => Ok(false),
             Err(error) => self.failed(repository, &error).map(|()| false),
         }
+    }
+}
+
+/// How many steps are published at once. Each sends several blobs side by side.
+const AT_ONCE: usize = 4;
+
+/// A step that is being published; those above it are told when it is over, however it ends.
+struct Publishing<'r, 'a> {
+    remote: &'r Remote<'a>,
+    signature: Signature,
+}
+
+impl Drop for Publishing<'_, '_> {
+    fn drop(&mut self) {
+        let mut state = self.remote.state();
+        state.publishing.remove(&self.signature);
+        drop(state);
+        self.remote.published.notify_all();
+    }
+}
+
+/// One of the few that send now.
+struct Sending<'r, 'a>(&'r Remote<'a>);
+
+impl Drop for Sending<'_, '_> {
+    fn drop(&mut self) {
+        self.0.state().sending -= 1;
+        self.0.published.notify_all();
     }
 }
 

@@ -477,6 +477,10 @@ impl Build<'_> {
     fn previous_copy(&self, id: StepId) -> Result<Option<(PathBuf, LayerFiles)>, StepError> {
         let Some((signature, Some(record))) = self.cache.latest(self.place(id))? else { return Ok(None) };
         let Some(layer) = record.layers.last() else { return Ok(None) };
+        // Files that look alike are taken for the same only where this machine wrote them itself.
+        if record.foreign.is_some() {
+            return Ok(None);
+        }
         let store = self.environment.store;
         // Marked as used, so that the layer stays for as long as files are linked from it.
         if !self.cache.touch(&[signature])? {

@@ -538,7 +538,15 @@ impl<'a> Build<'a> {
                 let inputs = inputs.filter_map(|id| Some((id, resolved[id.index()].clone()?)));
                 selections.extend(self.shared_selections(id, &Inputs(inputs.collect()))?);
             }
-            self.remote.write_cache(target, &tips, &selections)?;
+            match self.remote.write_cache(target, &tips, &selections) {
+                // Layers that were only known may be gone: they are fetched now, or built by the next try.
+                Err(StepError::Image(error)) if error.is_lost_content() => {
+                    let mut wanted = used().filter(|(id, _)| is_tip(*id));
+                    wanted.try_for_each(|(_, resolved)| self.ensure_layers(&resolved.layers))?;
+                    self.remote.write_cache(target, &tips, &selections)?;
+                }
+                other => other?,
+            }
         }
         Ok(())
     }

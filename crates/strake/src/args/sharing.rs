@@ -49,7 +49,8 @@ pub(crate) struct CoordinationArgs {
 #[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Sharing")]
 pub(crate) struct KeyArgs {
-    /// Private key (Ed25519, PEM) that what is published is signed with [STRAKE_SIGN_KEY]
+    /// Private key (Ed25519, PEM) that what is published is signed with; then nothing is used that neither it nor a
+    /// trusted key signed [STRAKE_SIGN_KEY]
     #[arg(long, value_name = "FILE")]
     pub(crate) sign_key: Option<PathBuf>,
     /// Public key (Ed25519, PEM) of somebody who is trusted; then nothing is used that no trusted key signed

@@ -266,7 +266,8 @@ impl Settings {
         Ok(Some(Arc::new(SharedLocks::new(config))))
     }
 
-    /// Reads the key to sign with and those to trust: as typed, or as set. Who signs trusts itself, if anybody.
+    /// Reads the key to sign with and those to trust: as typed, or as set. Who signs trusts itself and whom it names,
+    /// and nobody else.
     ///
     /// # Errors
     /// When a file cannot be read, or holds no such key.
@@ -280,9 +281,8 @@ impl Settings {
         }
         let trusted = files.iter().map(|path| read_key(path, "trusted key", TrustedKey::from_pem));
         let mut trusted = trusted.collect::<Result<Vec<_>, _>>()?;
-        if !trusted.is_empty() {
-            trusted.extend(signing.as_ref().map(SigningKey::public));
-        }
+        // Otherwise what somebody else wrote would be signed along with what stands on it.
+        trusted.extend(signing.as_ref().map(SigningKey::public));
         (self.signing_key, self.trusted_keys) = (signing, trusted);
         Ok(())
     }

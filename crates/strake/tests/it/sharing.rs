@@ -536,3 +536,44 @@ fn only_what_a_trusted_key_signed_is_used() {
     fifth.sandbox.write("none.pub", "hello").unwrap();
     assert_eq!(fifth.command(&["--trust", "none.pub"]).finish().unwrap().code, 2);
 }
+
+#[test]
+fn what_a_stranger_wrote_is_not_signed_along() {
+    let registry = Registry::start().unwrap();
+    let name = |what: &str| format!("{}/{what}", registry.address());
+    let (old, main) = (name("old"), name("main"));
+    let (first, second, third) = (scene(CHAIN), scene(CHAIN), scene(CHAIN));
+    first.build(&["--repo", &old]);
+    make_key(&second, "ci");
+    third.sandbox.write("ci.pub", second.sandbox.read("ci.pub").unwrap()).unwrap();
+    let all = ["RUN echo one", "COPY in.txt", "RUN cat"];
+    second.build(&["--repo", &main, "--secondary-repo", &old, "--sign-key", "ci.key"]).expect_ran(&all);
+    third.build(&["--repo", &main, "--trust", "ci.pub"]).expect_ran(&[]);
+}
+
+#[test]
+fn what_nobody_trusts_is_replaced_by_whoever_has_it_and_a_key() {
+    let registry = Registry::start().unwrap();
+    let (repo, first, stranger, third) = (repo(&registry), scene(CHAIN), scene(CHAIN), scene(CHAIN));
+    first.build(&[]);
+    stranger.build(&["--repo", &repo]);
+    make_key(&first, "ci");
+    first.build(&["--repo", &repo, "--sign-key", "ci.key"]).expect_ran(&[]);
+    third.sandbox.write("ci.pub", first.sandbox.read("ci.pub").unwrap()).unwrap();
+    third.build(&["--repo", &repo, "--trust", "ci.pub"]).expect_ran(&[]);
+}
+
+#[test]
+fn a_cache_of_lost_layers_is_written_after_they_are_built() {
+    let registry =
+        Registry::start_with(RegistryOptions { delete: true, ..RegistryOptions::default() }).unwrap();
+    let (repo, first, second, third) = (repo(&registry), scene(CHAIN), scene(CHAIN), scene(CHAIN));
+    first.build(&["--repo", &repo]);
+    assert!(remove_large_blobs(&registry) > 0);
+    let to = format!("type=registry,ref={}/other:cache,mode=max", registry.address());
+    let built = second.build(&["--repo", &repo, "--cache-to", &to]);
+    assert!(built.ran().iter().any(|label| label.contains("RUN echo one")), "{:?}", built.ran());
+    let from = format!("{}/other:cache", registry.address());
+    third.build(&["--cache-from", &from]).expect_ran(&[]);
+    assert_eq!(third.content("two", &["--cache-from", &from]), "first\none\n");
+}
