@@ -78,7 +78,7 @@ impl Remote<'_> {
                     continue;
                 }
                 match self.push(repository, signature, described) {
-                    Ok(()) => {}
+                    Ok(()) => self.answered(repository),
                     Err(ImageError::Registry(error)) => self.failed(repository, &error)?,
                     Err(error) => return Err(error.into()),
                 }
@@ -116,7 +116,7 @@ impl Remote<'_> {
         let tag = self.tag(repository, signature);
         let compression = self.request.sharing.compression;
         let known = self.known_layers(repository);
-        let pushed = image::push_described(self.environment, &tag, described, compression, &known)?;
+        let pushed = image::push_described(&self.hurried(), &tag, described, compression, &known)?;
         let mut state = self.state();
         if self.request.sharing.repository.as_ref() == Some(repository) {
             state.shared.insert(signature);
@@ -239,14 +239,18 @@ impl Remote<'_> {
             return Ok(false);
         }
         let tag = self.tag(repository, signature);
-        match self.environment.registry.head(&tag) {
+        match self.hurried.head(&tag) {
             Ok(Some(found)) => {
+                self.answered(repository);
                 self.state().shared.insert(signature);
                 let index = self.environment.store.index();
                 index.put(SHARED, &tag.to_string(), found.digest.to_string().as_bytes(), &[])?;
                 Ok(true)
             }
-            Ok(None) => Ok(false),
+            Ok(None) => {
+                self.answered(repository);
+                Ok(false)
+            }
             Err(error) => self.failed(repository, &error).map(|()| false),
         }
     }
