@@ -72,7 +72,7 @@ impl Running {
             // What started something just before it was stopped is asked again: there may be more of them now.
             let tree = self.tree();
             let fresh: Vec<i32> = tree.iter().copied().filter(|pid| stopped.insert(*pid)).collect();
-            fresh.iter().for_each(|pid| send(*pid, Signal::STOP));
+            fresh.iter().filter(|pid| !stops_by_itself(**pid)).for_each(|pid| send(*pid, Signal::STOP));
             let moving = tree.into_iter().filter(|pid| is_moving(*pid)).count();
             if fresh.is_empty() && moving == 0 {
                 return Ok(());
@@ -176,6 +176,12 @@ fn send(pid: i32, signal: Signal) {
         // It may have ended meanwhile.
         let _ = kill_process(pid, signal);
     }
+}
+
+/// nsenter stops itself when its child is stopped. Stopped by us as well, it could do so again after it was told to go
+/// on, and nobody would wake it a second time.
+fn stops_by_itself(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "nsenter\n")
 }
 
 fn is_moving(pid: i32) -> bool {
