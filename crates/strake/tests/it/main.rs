@@ -4,6 +4,8 @@
 
 mod builds;
 mod cache;
+mod chaos;
+mod cooperate;
 mod dimg_assemble;
 mod dimg_cached;
 mod dimg_cleanup;
@@ -39,6 +41,7 @@ mod rootless;
 mod scene;
 mod shared_registry;
 mod sharing;
+mod team;
 mod tidy;
 
 use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking};
