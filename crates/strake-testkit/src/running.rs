@@ -188,8 +188,10 @@ fn is_moving(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| !matches!(state, 'T' | 't' | 'Z' | 'X'))
 }
 
+/// A process whose first thread has ended keeps its files, and the ports it listens at, until the last one has.
 fn is_there(pid: i32) -> bool {
-    stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+    let has_threads = || std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1);
+    stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X') || has_threads())
 }
 
 fn processes() -> Vec<i32> {
