@@ -12,6 +12,7 @@ pub mod export;
 pub mod files;
 pub mod image;
 pub mod lock;
+mod outage;
 mod remote;
 mod request;
 mod schedule;

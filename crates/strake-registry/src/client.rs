@@ -17,7 +17,7 @@ use crate::{ErrorKind, Notice, Progress, RegistryConfig, RegistryError, Transfer
 /// at once.
 pub struct Client {
     core: Arc<Core>,
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
 }
 
 impl fmt::Debug for Client {
@@ -98,7 +98,15 @@ impl Client {
 
     /// Like [`Client::new`], and `notices` hears of retries and skipped mirrors, on any thread.
     pub fn with_notices(config: RegistryConfig, notices: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
-        Self { core: Arc::new(Core::new(config, Box::new(notices))), runtime: Runtime::new() }
+        Self { core: Arc::new(Core::new(config, Arc::new(notices))), runtime: Arc::new(Runtime::new()) }
+    }
+
+    /// This client for what can be done without, such as looking whether something is there already: a registry that
+    /// says nothing is given up within a quarter of a minute, and in the middle of a transfer within a minute.
+    /// Connections, tokens, counters and [`cancel`](Self::cancel) are those of this client.
+    #[must_use]
+    pub fn hurried(&self) -> Self {
+        Self { core: Arc::new(self.core.hurried()), runtime: Arc::clone(&self.runtime) }
     }
 
     /// What this client has done so far.

@@ -134,6 +134,8 @@ impl fmt::Debug for ProxyConfig {
 pub struct RetryPolicy {
     /// Tries after the first one. Progress in between starts the count anew.
     pub retries: u32,
+    /// The same where no connection came about, or nothing was said in time; never more than `retries`.
+    pub silent_retries: u32,
     /// The wait before the first repetition; each further one doubles it, and a random part of up to half is added.
     pub first_delay: Duration,
     /// The longest wait of our own choice.
@@ -146,6 +148,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             retries: 5,
+            silent_retries: 5,
             first_delay: Duration::from_millis(200),
             max_delay: Duration::from_secs(10),
             max_retry_after: Duration::from_secs(120),
@@ -158,7 +161,9 @@ impl Default for RetryPolicy {
 pub struct Timeouts {
     /// For a connection with its TLS handshake.
     pub connect: Duration,
-    /// For an answer to begin, and between two pieces of it.
+    /// For an answer to begin, with the connection that it needs.
+    pub answer: Duration,
+    /// Between two pieces of an answer or of a blob that is sent.
     pub idle: Duration,
     /// For a manifest, a token or another small answer as a whole: a peer that sends one byte now and then never
     /// hits `idle`.
@@ -172,9 +177,28 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(20),
             // A registry on object storage can be silent for long while it assembles a large upload.
+            answer: Duration::from_secs(120),
             idle: Duration::from_secs(120),
             small_answer: Duration::from_secs(180),
             helper: Duration::from_secs(60),
         }
+    }
+}
+
+impl RegistryConfig {
+    /// The same for what can be done without: whoever says nothing is given up after a quarter of a minute, or half a
+    /// minute into a transfer. Who answers, be it with a failure, is asked as often as otherwise.
+    #[must_use]
+    pub(crate) fn hurried(&self) -> Self {
+        let (answer, idle) = (Duration::from_secs(7), Duration::from_secs(30));
+        let timeouts = Timeouts {
+            connect: answer.min(self.timeouts.connect),
+            answer: answer.min(self.timeouts.answer),
+            idle: idle.min(self.timeouts.idle),
+            small_answer: idle.min(self.timeouts.small_answer),
+            ..self.timeouts.clone()
+        };
+        let retry = RetryPolicy { silent_retries: self.retry.silent_retries.min(1), ..self.retry.clone() };
+        Self { timeouts, retry, ..self.clone() }
     }
 }

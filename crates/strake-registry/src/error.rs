@@ -122,6 +122,8 @@ pub(crate) enum Again {
     Quickly,
     /// After a wait of our choice.
     Backoff,
+    /// Likewise, but nothing was heard: that may be so for long.
+    Silent,
     /// After the wait that the registry asked for.
     After(std::time::Duration),
 }

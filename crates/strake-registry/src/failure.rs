@@ -41,7 +41,7 @@ pub(crate) fn place(url: &Url) -> String {
 
 pub(crate) fn silent(operation: &str, url: &Url, waited: Duration) -> Failure {
     let detail = format!("{} sent nothing for {:.0?}", place(url), waited);
-    Failure::transient(RegistryError::new(ErrorKind::TimedOut, operation, detail))
+    Failure { error: RegistryError::new(ErrorKind::TimedOut, operation, detail), again: Again::Silent }
 }
 
 /// The words of an error and of what lies below it, without repetition.
@@ -104,7 +104,7 @@ pub(crate) fn unanswered(operation: &str, host: &Host, url: &Url, error: &reqwes
         return Unanswered { failure: make(ErrorKind::Tls, detail).hint(hint).into(), other_scheme: false };
     }
     if error.is_connect() {
-        let again = if is_nobody_there(error) { again_at_nobody(host) } else { Again::Backoff };
+        let again = if is_nobody_there(error) { again_at_nobody(host) } else { Again::Silent };
         let kind = if error.is_timeout() { ErrorKind::TimedOut } else { ErrorKind::Unreachable };
         let error = make(kind, format!("cannot connect to {authority}: {}", bottom(error)));
         let error = error.hint("check the name, the network and the proxy settings");

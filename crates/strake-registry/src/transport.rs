@@ -29,10 +29,10 @@ const MAX_REDIRECTS: usize = 10;
 /// What all requests of a client share.
 pub(crate) struct Core {
     pub(crate) config: RegistryConfig,
-    pub(crate) counters: Counters,
-    pub(crate) trust: Trust,
-    notices: Box<dyn Fn(&Notice) + Send + Sync>,
-    hosts: Mutex<BTreeMap<String, Arc<Host>>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) trust: Arc<Trust>,
+    notices: Arc<dyn Fn(&Notice) + Send + Sync>,
+    hosts: Arc<Mutex<BTreeMap<String, Arc<Host>>>>,
 }
 
 /// A repository at one host: the registry itself, or a mirror of it.
@@ -135,9 +135,20 @@ fn join(base: &Url, location: &str) -> Option<Url> {
 }
 
 impl Core {
-    pub(crate) fn new(config: RegistryConfig, notices: Box<dyn Fn(&Notice) + Send + Sync>) -> Self {
-        let (counters, trust) = (Counters::default(), Trust::default());
-        Self { config, counters, trust, notices, hosts: Mutex::default() }
+    pub(crate) fn new(config: RegistryConfig, notices: Arc<dyn Fn(&Notice) + Send + Sync>) -> Self {
+        let (counters, trust) = (Arc::default(), Arc::default());
+        Self { config, counters, trust, notices, hosts: Arc::default() }
+    }
+
+    /// The same with other patience: connections, tokens and counters are shared.
+    pub(crate) fn hurried(&self) -> Self {
+        Self {
+            config: self.config.hurried(),
+            counters: Arc::clone(&self.counters),
+            trust: Arc::clone(&self.trust),
+            notices: Arc::clone(&self.notices),
+            hosts: Arc::clone(&self.hosts),
+        }
     }
 
     pub(crate) fn notice(&self, notice: &Notice) {
@@ -194,6 +205,7 @@ impl Core {
         let Failure { error, again } = failure;
         let policy = &self.config.retry;
         let most = if endpoint.is_mirror { policy.retries.min(1) } else { policy.retries };
+        let most = if again == Again::Silent { most.min(policy.silent_retries) } else { most };
         let delay = match again {
             Again::Never => return Err(error),
             Again::After(asked) if asked > policy.max_retry_after => {
@@ -209,7 +221,7 @@ impl Core {
             }
             Again::After(asked) => asked,
             Again::Quickly => retry::quick(policy),
-            Again::Backoff => retry::backoff(policy, *attempt + 1),
+            Again::Backoff | Again::Silent => retry::backoff(policy, *attempt + 1),
         };
         *attempt += 1;
         self.counters.retries.fetch_add(1, Ordering::Relaxed);
@@ -369,10 +381,11 @@ impl Core {
     ) -> Result<reqwest::Response, Unanswered> {
         let request = self.prepare(host, method, url.clone(), headers)?;
         self.counters.sent.fetch_add(body.len() as u64, Ordering::Relaxed);
-        match timeout(self.config.timeouts.idle, request.body(body).send()).await {
+        let patience = self.config.timeouts.answer;
+        match timeout(patience, request.body(body).send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(unanswered(operation, host, &url, &error)),
-            Err(_) => Err(silent(operation, &url, self.config.timeouts.idle).into()),
+            Err(_) => Err(silent(operation, &url, patience).into()),
         }
     }
 

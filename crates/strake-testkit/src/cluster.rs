@@ -189,6 +189,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_frozen_on_a_machine_goes_on_to_its_end() {
+        let Some(cluster) = cluster() else { return };
+        let machine = cluster.machine("m").unwrap();
+        let count = "echo up >&2; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo $i";
+        let mut running = machine.run("sh").args(["-c", count]).seconds(120).start().unwrap();
+        running.wait_for("up").unwrap();
+        for _ in 0..20 {
+            running.freeze().unwrap();
+            running.thaw();
+        }
+        let finished = running.finish().unwrap();
+        assert_eq!((finished.code, finished.stdout.as_str()), (0, "300000\n"));
+    }
+
+    #[test]
     fn nothing_is_left_after_a_panic() {
         let mut left = None;
         let panicked = catch_unwind(AssertUnwindSafe(|| {

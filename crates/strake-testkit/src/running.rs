@@ -72,7 +72,7 @@ impl Running {
             // What started something just before it was stopped is asked again: there may be more of them now.
             let tree = self.tree();
             let fresh: Vec<i32> = tree.iter().copied().filter(|pid| stopped.insert(*pid)).collect();
-            fresh.iter().for_each(|pid| send(*pid, Signal::STOP));
+            fresh.iter().filter(|pid| !stops_by_itself(**pid)).for_each(|pid| send(*pid, Signal::STOP));
             let moving = tree.into_iter().filter(|pid| is_moving(*pid)).count();
             if fresh.is_empty() && moving == 0 {
                 return Ok(());
@@ -178,12 +178,20 @@ fn send(pid: i32, signal: Signal) {
     }
 }
 
+/// nsenter stops itself when its child is stopped. Stopped by us as well, it could do so again after it was told to go
+/// on, and nobody would wake it a second time.
+fn stops_by_itself(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "nsenter\n")
+}
+
 fn is_moving(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| !matches!(state, 'T' | 't' | 'Z' | 'X'))
 }
 
+/// A process whose first thread has ended keeps its files, and the ports it listens at, until the last one has.
 fn is_there(pid: i32) -> bool {
-    stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+    let has_threads = || std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1);
+    stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X') || has_threads())
 }
 
 fn processes() -> Vec<i32> {

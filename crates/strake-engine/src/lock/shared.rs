@@ -3,16 +3,14 @@
 //! They only save work: whoever cannot have a lock because nobody answers goes on without it, and what two machines
 //! then make is right twice. `docs/coordination.md` has the protocol.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use strake_etcd::{Attempt, Coordinator, EtcdConfig, EtcdError, LockGuard};
 
 use super::{Waiter, Waiting};
 use crate::event::Holder;
-
-/// How long etcd is left alone after it failed.
-const PAUSE: Duration = Duration::from_secs(20);
+use crate::outage::Outage;
 
 /// The longest single wait; then the lock is tried again, whatever was heard.
 const WAIT: Duration = Duration::from_secs(60);
@@ -27,14 +25,13 @@ pub struct SharedLease {
 #[derive(Debug)]
 pub struct SharedLocks {
     coordinator: Coordinator,
-    /// etcd failed, and is asked again then.
-    paused_until: Mutex<Option<Instant>>,
+    outage: Mutex<Outage>,
 }
 
 impl SharedLocks {
     /// Locks in this etcd. Nothing is sent before the first one.
     pub fn new(config: EtcdConfig) -> Self {
-        Self { coordinator: Coordinator::new(config), paused_until: Mutex::default() }
+        Self { coordinator: Coordinator::new(config), outage: Mutex::default() }
     }
 
     /// Takes a lock, however long that takes. Nothing when the waiter gave up, or etcd does not answer: then `warn`
@@ -48,13 +45,17 @@ impl SharedLocks {
         };
         let mut told = None;
         loop {
-            if (waiter.gives_up)() || self.is_paused() {
+            if (waiter.gives_up)() || self.outage().is_on(Instant::now()) {
                 return None;
             }
-            let busy = match self.coordinator.try_lock(name, &me) {
-                Ok(Attempt::Held(guard)) => return Some(SharedLease { _guard: guard }),
-                Ok(Attempt::Busy(busy)) => busy,
+            let attempt = match self.coordinator.try_lock(name, &me) {
+                Ok(attempt) => attempt,
                 Err(error) => return self.lost(&error, warn),
+            };
+            self.outage().answered();
+            let busy = match attempt {
+                Attempt::Held(guard) => return Some(SharedLease { _guard: guard }),
+                Attempt::Busy(busy) => busy,
             };
             if told.is_none() {
                 (waiter.hears)(Waiting::Begun);
@@ -72,14 +73,16 @@ impl SharedLocks {
         }
     }
 
-    fn is_paused(&self) -> bool {
-        let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| Instant::now() < until)
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        // Every change is whole, so a panic elsewhere leaves it right.
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lost(&self, error: &EtcdError, warn: &dyn Fn(String)) -> Option<SharedLease> {
-        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PAUSE);
-        warn(format!("{error}; the build goes on without knowing what other machines do"));
+        let is_news = self.outage().failed(Instant::now());
+        if is_news {
+            warn(format!("{error}; the build goes on without knowing what other machines do"));
+        }
         None
     }
 }

@@ -116,7 +116,7 @@ impl Remote<'_> {
     }
 
     fn read_registry(&self, reference: &Reference) -> Result<bool, StepError> {
-        let registry = self.environment.registry;
+        let registry = &self.hurried;
         let image = |error: RegistryError| StepError::from(ImageError::from(error));
         let Some(raw) = registry.resolve(reference).map_err(image)? else { return Ok(false) };
         let fetch = |descriptor: &Descriptor| {

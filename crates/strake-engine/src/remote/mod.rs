@@ -23,10 +23,10 @@ mod selection;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use strake_oci::{Compression, Descriptor, DiffId, Digest, ParsedManifest, Reference};
-use strake_registry::{ErrorKind, RegistryError};
+use strake_registry::{Client, ErrorKind, RegistryError};
 use strake_store::{LayerBlob, StoreError};
 
 use crate::cache::{CacheRecord, Foreign, LocalCache, Selected};
@@ -34,6 +34,7 @@ use crate::error::StepError;
 use crate::event::Event;
 use crate::image::record;
 use crate::lock::{SharedLease, SharedLocks, Waiter};
+use crate::outage::Outage;
 use crate::request::{BuildRequest, Environment};
 use crate::signature::Signature;
 use crate::signing::{self, Signed, SigningKey, TrustedKey, Untrusted};
@@ -44,9 +45,6 @@ pub(crate) use mounts::UsedMount;
 pub(crate) use selection::shared_key;
 
 use document::{CacheDocument, SharedStep, Unusable};
-
-/// How long a registry that failed is left alone.
-const PAUSE: Duration = Duration::from_secs(20);
 
 /// Where the steps of a build are shared with other machines.
 #[derive(Debug, Clone)]
@@ -110,6 +108,8 @@ impl Sharing {
 pub(crate) struct Remote<'a> {
     request: &'a BuildRequest,
     environment: &'a Environment<'a>,
+    /// For what a build can do without.
+    hurried: Client,
     state: Mutex<State>,
     published: Condvar,
     caches_read: Mutex<bool>,
@@ -141,8 +141,7 @@ struct State {
 /// What is known of one repository.
 #[derive(Debug, Default)]
 struct Repository {
-    /// It failed, and is asked again then.
-    paused_until: Option<Instant>,
+    outage: Outage,
     /// We may not write to it.
     is_closed: bool,
     /// Layers that are there.
@@ -154,6 +153,7 @@ impl<'a> Remote<'a> {
         Self {
             request,
             environment,
+            hurried: environment.registry.hurried(),
             state: Mutex::default(),
             published: Condvar::new(),
             caches_read: Mutex::default(),
@@ -222,11 +222,12 @@ impl<'a> Remote<'a> {
 
     fn fetch_from(&self, repository: &Reference, signature: Signature) -> Result<bool, StepError> {
         let tag = self.tag(repository, signature);
-        let raw = match self.environment.registry.resolve(&tag) {
-            Ok(Some(raw)) => raw,
-            Ok(None) => return Ok(false),
+        let raw = match self.hurried.resolve(&tag) {
+            Ok(raw) => raw,
             Err(error) => return self.failed(repository, &error).map(|()| false),
         };
+        self.answered(repository);
+        let Some(raw) = raw else { return Ok(false) };
         let manifest = match ParsedManifest::parse(&raw.bytes, Some(raw.descriptor.media_type.as_str())) {
             Ok(ParsedManifest::Image(manifest)) => manifest,
             Ok(ParsedManifest::Index(_)) => return self.unusable(&tag, "it is an index, not an image"),
@@ -340,7 +341,9 @@ impl<'a> Remote<'a> {
         if !is_entry {
             let mut state = self.state();
             let known = state.repositories.entry(name(repository)).or_default();
-            known.paused_until = Some(Instant::now() + PAUSE);
+            if !known.outage.failed(Instant::now()) {
+                return Ok(());
+            }
         }
         self.warn(format!("{error}; the build goes on without it"));
         Ok(())
@@ -366,10 +369,23 @@ impl<'a> Remote<'a> {
         is_closed || self.is_paused(repository)
     }
 
+    /// Whether a registry is not to be asked now.
     fn is_paused(&self, repository: &Reference) -> bool {
-        let state = self.state();
-        let until = state.repositories.get(&name(repository)).and_then(|known| known.paused_until);
-        until.is_some_and(|until| Instant::now() < until)
+        let mut state = self.state();
+        let known = state.repositories.get_mut(&name(repository));
+        known.is_some_and(|known| known.outage.is_on(Instant::now()))
+    }
+
+    /// A registry has answered, perhaps after it had failed.
+    fn answered(&self, repository: &Reference) {
+        if let Some(known) = self.state().repositories.get_mut(&name(repository)) {
+            known.outage.answered();
+        }
+    }
+
+    /// What a build works with, but for registries that it can do without.
+    pub(crate) fn hurried(&self) -> Environment<'_> {
+        Environment { registry: &self.hurried, ..*self.environment }
     }
 
     /// The name of a step in a repository. Layers whose times were limited are not those of a build without limit.

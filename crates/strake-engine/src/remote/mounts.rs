@@ -125,7 +125,7 @@ impl Remote<'_> {
         mount: &UsedMount,
         directory: &Path,
     ) -> Result<bool, ImageError> {
-        let registry = self.environment.registry;
+        let registry = &self.hurried;
         let entries = self.saved(repository, mount)?;
         // The first of the most alike is the newest of them.
         let Some(best) = entries.iter().rev().max_by_key(|entry| mount.likeness(entry)) else {
@@ -167,7 +167,7 @@ impl Remote<'_> {
 
     /// The contents that a repository has of a mount, newest first.
     fn saved(&self, repository: &Reference, mount: &UsedMount) -> Result<Vec<Descriptor>, ImageError> {
-        let Some(raw) = self.environment.registry.resolve(&mount.tag(repository))? else {
+        let Some(raw) = self.hurried.resolve(&mount.tag(repository))? else {
             return Ok(Vec::new());
         };
         // What is no index is as good as nothing, and is overwritten.
@@ -234,7 +234,7 @@ impl Remote<'_> {
         entries.truncate(KEPT);
         let bytes = ImageIndex::oci(entries).to_bytes();
         let media_type = MediaType::from(MediaType::OCI_INDEX);
-        self.environment.registry.push_manifest(&mount.tag(repository), &media_type, &bytes)?;
+        self.hurried.push_manifest(&mount.tag(repository), &media_type, &bytes)?;
         let body = content.digest.to_string();
         Ok(store.index().put(SEEN, &seen_key(repository, name), body.as_bytes(), &[])?)
     }
@@ -257,7 +257,7 @@ impl Remote<'_> {
                 Ok(Descriptor::new(MediaType::OCI_LAYER_ZSTD, outcome.digest, outcome.size))
             }),
         };
-        let pushed = self.environment.registry.push_blob(repository, source, &[], &transfer);
+        let pushed = self.hurried.push_blob(repository, source, &[], &transfer);
         Ok(transfer.ended(pushed)?.descriptor)
     }
 
@@ -268,7 +268,7 @@ impl Remote<'_> {
         mount: &UsedMount,
         blob: Descriptor,
     ) -> Result<Descriptor, ImageError> {
-        let registry = self.environment.registry;
+        let registry = &self.hurried;
         let empty = push_empty(registry, repository)?;
         let annotations = BTreeMap::from([
             (ID.to_owned(), mount.id.clone()),

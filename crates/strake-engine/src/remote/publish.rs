@@ -84,7 +84,7 @@ impl Remote<'_> {
                     continue;
                 }
                 match self.push(repository, signature, described) {
-                    Ok(()) => {}
+                    Ok(()) => self.answered(repository),
                     Err(ImageError::Registry(error)) => self.not_taken(repository, &error)?,
                     Err(error) => return Err(error.into()),
                 }
@@ -122,7 +122,7 @@ impl Remote<'_> {
         let tag = self.tag(repository, signature);
         let compression = self.request.sharing.compression;
         let known = self.known_layers(repository);
-        let pushed = image::push_described(self.environment, &tag, described, compression, &known)?;
+        let pushed = image::push_described(&self.hurried(), &tag, described, compression, &known)?;
         let mut state = self.state();
         if self.request.sharing.repository.as_ref() == Some(repository) {
             state.shared.insert(signature);
@@ -239,7 +239,7 @@ impl Remote<'_> {
 
     /// What a name stands for in the repository. Where trust matters, what nobody who is trusted wrote is not there.
     fn there(&self, tag: &Reference, signature: Signature) -> Result<Option<Descriptor>, RegistryError> {
-        let registry = self.environment.registry;
+        let registry = &self.hurried;
         if self.request.sharing.trusted_keys.is_empty() {
             return registry.head(tag);
         }
@@ -264,12 +264,16 @@ impl Remote<'_> {
         let tag = self.tag(repository, signature);
         match self.there(&tag, signature) {
             Ok(Some(found)) => {
+                self.answered(repository);
                 self.state().shared.insert(signature);
                 let index = self.environment.store.index();
                 index.put(SHARED, &tag.to_string(), found.digest.to_string().as_bytes(), &[])?;
                 Ok(true)
             }
-            Ok(None) => Ok(false),
+            Ok(None) => {
+                self.answered(repository);
+                Ok(false)
+            }
             Err(error) => self.failed(repository, &error).map(|()| false),
         }
     }

@@ -42,8 +42,9 @@ impl Remote<'_> {
             if self.is_paused(repository) {
                 continue;
             }
-            match self.environment.registry.resolve(&selection_tag(repository, key)) {
+            match self.hurried.resolve(&selection_tag(repository, key)) {
                 Ok(Some(raw)) => {
+                    self.answered(repository);
                     // What cannot be read costs only looking at the files themselves.
                     let parsed = ParsedManifest::parse(&raw.bytes, Some(raw.descriptor.media_type.as_str()));
                     if let Ok(ParsedManifest::Image(manifest)) = parsed
@@ -55,7 +56,7 @@ impl Remote<'_> {
                         return Ok(Some(Selected { digest, told_by: Some(signed_by) }));
                     }
                 }
-                Ok(None) => {}
+                Ok(None) => self.answered(repository),
                 Err(error) => self.failed(repository, &error)?,
             }
         }
@@ -78,8 +79,9 @@ impl Remote<'_> {
                 if self.takes_nothing(repository) {
                     break;
                 }
-                if let Err(error) = self.publish_selection(repository, key, digest) {
-                    self.not_taken(repository, &error)?;
+                match self.publish_selection(repository, key, digest) {
+                    Ok(()) => self.answered(repository),
+                    Err(error) => self.not_taken(repository, &error)?,
                 }
             }
         }
@@ -92,7 +94,7 @@ impl Remote<'_> {
         key: &Digest,
         digest: &Digest,
     ) -> Result<(), RegistryError> {
-        let registry = self.environment.registry;
+        let registry = &self.hurried;
         let empty = push_empty(registry, repository)?;
         let annotations = [(KEY.to_owned(), key.to_string()), (ANNOTATION.to_owned(), digest.to_string())];
         let mut manifest = ImageManifest {

@@ -434,11 +434,14 @@ impl<'a> Build<'a> {
     /// Makes sure that layers are unpacked. When those of a step that another machine made cannot be had, the step
     /// is forgotten, and the next try builds it.
     pub(crate) fn ensure_layers(&self, layers: &[LayerId]) -> Result<(), StepError> {
-        let Err(error) = crate::image::ensure_layers(self.environment, layers) else { return Ok(()) };
+        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // What can be built instead is not waited for as long as what can only be fetched, which lies below it.
+        let base = layers.iter().position(|layer| foreign.contains_key(layer)).unwrap_or(layers.len());
+        crate::image::ensure_layers(self.environment, &layers[..base])?;
+        let Err(error) = crate::image::ensure_layers(&self.remote.hurried(), layers) else { return Ok(()) };
         if error.kind() == ImageErrorKind::Canceled {
             return Err(error.into());
         }
-        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut lost = Vec::new();
         for layer in layers {
             if let Some(signature) = foreign.get(layer)

@@ -25,12 +25,14 @@ fn hasty() -> RegistryConfig {
     RegistryConfig {
         retry: RetryPolicy {
             retries: 3,
+            silent_retries: 3,
             first_delay: Duration::from_millis(1),
             max_delay: Duration::from_millis(2),
             max_retry_after: Duration::from_secs(60),
         },
         timeouts: Timeouts {
             connect: Duration::from_secs(20),
+            answer: Duration::from_secs(20),
             idle: Duration::from_secs(20),
             small_answer: Duration::from_secs(20),
             helper: Duration::from_secs(20),

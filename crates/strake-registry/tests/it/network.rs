@@ -134,7 +134,8 @@ fn a_refused_connection_is_tried_once_more_and_soon() {
 fn impatient(idle: u64, all: u64) -> RegistryConfig {
     let idle = Duration::from_millis(idle);
     let mut config = hasty();
-    config.timeouts = Timeouts { idle, small_answer: Duration::from_millis(all), ..config.timeouts };
+    config.timeouts =
+        Timeouts { answer: idle, idle, small_answer: Duration::from_millis(all), ..config.timeouts };
     config.retry.retries = 1;
     config
 }
@@ -153,6 +154,26 @@ fn silence_and_dripping_end() {
     let slow = Client::new(impatient(50, 10_000));
     let error = slow.fetch_blob(&dripping.reference("a"), &layer(&blob), &mut out, &()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::TimedOut, "{error}");
+}
+
+#[test]
+fn in_a_hurry_silence_is_given_up_sooner_and_an_answer_is_not() {
+    let silent = Fake::start(|_| Reply::new(200).how(How::Silence));
+    let mut config = impatient(30, 10_000);
+    config.retry.retries = 3;
+    let patient = Client::new(config);
+    let error = patient.resolve(&silent.reference("a")).unwrap_err();
+    assert!(error.to_string().contains("(tried 4 times)"), "{error}");
+    let hurried = patient.hurried();
+    let error = hurried.resolve(&silent.reference("a")).unwrap_err();
+    assert!(error.to_string().contains("(tried 2 times)"), "{error}");
+    let busy = Fake::start(|_| Reply::new(503));
+    let error = hurried.resolve(&busy.reference("a")).unwrap_err();
+    assert!(error.to_string().contains("(tried 4 times)"), "{error}");
+    // It is the same client otherwise.
+    assert_eq!(patient.transfers(), hurried.transfers());
+    patient.cancel();
+    assert_eq!(hurried.resolve(&busy.reference("a")).unwrap_err().kind, ErrorKind::Cancelled);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 mod builds;
 mod cache;
+mod chaos;
+mod cooperate;
 mod dimg_assemble;
 mod dimg_cached;
 mod dimg_cleanup;
@@ -40,6 +42,7 @@ mod scene;
 mod shared_registry;
 mod sharing;
 mod sharing_faults;
+mod team;
 mod tidy;
 
 use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking};

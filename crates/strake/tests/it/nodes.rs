@@ -31,6 +31,11 @@ impl Place {
         self.cluster.node(name, &[self.registry.address()]).unwrap()
     }
 
+    /// A machine for another service.
+    pub(crate) fn machine(&self, name: &str) -> Machine {
+        self.cluster.machine(name).unwrap()
+    }
+
     pub(crate) fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.registry.address())
     }

@@ -94,7 +94,17 @@ pub(crate) struct Built {
 impl Built {
     pub(crate) fn of(finished: Finished) -> Self {
         let parse = |line: &str| serde_json::from_str(line).map_err(|error| format!("{error}: {line}"));
-        let events: Vec<Value> = finished.stderr.lines().map(|line| parse(line).unwrap()).collect();
+        let events = finished.stderr.lines().map(|line| parse(line).unwrap()).collect();
+        Self::with(finished, events)
+    }
+
+    /// A build that was killed, perhaps in the middle of a line.
+    pub(crate) fn of_killed(finished: Finished) -> Self {
+        let events = finished.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        Self::with(finished, events)
+    }
+
+    fn with(finished: Finished, events: Vec<Value>) -> Self {
         let planned = events.iter().filter(|event| event["event"] == "planned");
         let steps = planned.flat_map(|event| event["steps"].as_array().unwrap());
         let label = |step: &Value| (step["step"].as_u64().unwrap(), text(&step["label"]));
