@@ -73,6 +73,12 @@ impl Session {
         self.with_events(&|event: Event| self.ui.event(&event), work)
     }
 
+    /// The same for what can be done without a registry: one that says nothing is given up soon.
+    pub(crate) fn with_hurry<T>(&self, work: impl FnOnce(&Environment<'_>) -> T) -> T {
+        let hurried = self.registry.hurried();
+        self.with(|env| work(&Environment { registry: &hurried, ..*env }))
+    }
+
     /// The same, with somebody else who hears what happens.
     pub(crate) fn with_events<T>(
         &self,

@@ -85,7 +85,7 @@ impl Shelves<'_> {
             return Ok(Published::Not);
         }
         let options = session.settings.push_options();
-        match session.with(|env| image::push_as(env, local, &target, &options)) {
+        match self.with(|env| image::push_as(env, local, &target, &options)) {
             Ok(_) => {
                 self.bad_tags.remove(&target.to_string());
                 Ok(Published::Sent)

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use strake_engine::Environment;
 use strake_engine::image::{self, ImageError, RemoteImage};
 use strake_frontend::stagefile::plan::{KnownStage, Presence};
 use strake_oci::{Digest, Platform, Reference};
@@ -241,7 +242,7 @@ impl<'a> Shelves<'a> {
             return Ok(Vec::new());
         }
         let repository = self.shelves[shelf].repository.clone();
-        let listed = self.session.with(|env| env.registry.list_tags(&repository));
+        let listed = self.with(|env| env.registry.list_tags(&repository));
         let tags = match listed {
             Ok(tags) => tags.unwrap_or_default(),
             Err(error) => {
@@ -273,7 +274,7 @@ impl<'a> Shelves<'a> {
         if self.silent.contains(&shelf) {
             return Ok(Looked::Absent);
         }
-        let peeked = self.session.with(|env| image::peek(env, tag, &self.platform));
+        let peeked = self.with(|env| image::peek(env, tag, &self.platform));
         let image = match peeked {
             Ok(Some(image)) => image,
             Ok(None) => return Ok(Looked::Absent),
@@ -300,6 +301,14 @@ impl<'a> Shelves<'a> {
                 self.tell(format!("{}: {why}; it counts as not there", tag.familiar()));
                 Ok(Looked::Bad)
             }
+        }
+    }
+
+    /// Does something with registries, as patiently as the command is about them.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&Environment<'_>) -> T) -> T {
+        match self.unreachable {
+            Unreachable::Fail => self.session.with(work),
+            Unreachable::GoOn => self.session.with_hurry(work),
         }
     }
 
