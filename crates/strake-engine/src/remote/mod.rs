@@ -146,6 +146,8 @@ struct Repository {
     is_closed: bool,
     /// Layers that are there.
     layers: BTreeMap<DiffId, Descriptor>,
+    /// The configuration of what needs none is there.
+    has_empty: bool,
 }
 
 impl<'a> Remote<'a> {
@@ -242,6 +244,7 @@ impl<'a> Remote<'a> {
         };
         match CacheDocument::of_manifest(&manifest, signature, self.request.epoch) {
             Ok((document, layers)) => {
+                self.note_told(repository, &document, &layers)?;
                 self.record(Some(repository), Some(signature), document, &layers, signed_by)?;
                 Ok(true)
             }
@@ -323,6 +326,8 @@ impl<'a> Remote<'a> {
             let mut state = self.state();
             state.refuted += usize::from(state.rejected.insert(*signature));
             state.shared.remove(signature);
+            // A manifest has named a layer that is not there. What else it was wrong about nobody knows.
+            state.repositories.values_mut().for_each(|known| known.layers.clear());
         }
         if !signatures.is_empty() {
             self.warn(format!("a step from a registry cannot be used and is built here: {why}"));

@@ -21,7 +21,6 @@ use strake_store::compress::decompress;
 use strake_store::tar::{ApplyOptions, Whiteouts, apply};
 
 use super::Remote;
-use super::selection::push_empty;
 use crate::clock::now;
 use crate::error::StepError;
 use crate::event::{Holder, TransferKind};
@@ -269,7 +268,7 @@ impl Remote<'_> {
         blob: Descriptor,
     ) -> Result<Descriptor, ImageError> {
         let registry = &self.hurried;
-        let empty = push_empty(registry, repository)?;
+        let empty = self.push_empty(repository)?;
         let annotations = BTreeMap::from([
             (ID.to_owned(), mount.id.clone()),
             (PLATFORM.to_owned(), mount.platform.to_string()),

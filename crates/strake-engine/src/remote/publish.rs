@@ -6,6 +6,7 @@ use std::time::Duration;
 use strake_graph::{Op, Step, StepId};
 use strake_oci::{ContainerConfig, Descriptor, DiffId, Digest, ImageConfig, ParsedManifest, Reference};
 use strake_registry::RegistryError;
+use strake_store::{LayerBlob, NewDocument};
 
 use super::document::{ANNOTATION, CacheDocument, SharedLayer, SharedStep};
 use super::{Remote, name};
@@ -151,6 +152,39 @@ impl Remote<'_> {
         let mut state = self.state();
         let known = &mut state.repositories.entry(name(repository)).or_default().layers;
         known.extend(described.layers.iter().map(|layer| layer.diff_id).zip(pushed.layers.iter().cloned()));
+    }
+
+    /// Remembers what the image of a step that was found says of its repository: its layers are there, and the steps
+    /// below it were before it was. So neither has to be asked for when something is published on top.
+    pub(super) fn note_told(
+        &self,
+        repository: &Reference,
+        document: &CacheDocument,
+        layers: &[(DiffId, LayerBlob)],
+    ) -> Result<(), StepError> {
+        // Once a manifest was wrong about a layer, none is believed without asking.
+        if !self.state().rejected.is_empty() {
+            return Ok(());
+        }
+        // Who wrote what is below, where that matters, its own image says.
+        let is_believed = self.request.sharing.trusted_keys.is_empty();
+        if is_believed && self.request.sharing.repository.as_ref() == Some(repository) {
+            let shared = |step: &SharedStep| NewDocument {
+                kind: SHARED.to_owned(),
+                key: self.tag(repository, step.signature).to_string(),
+                body: Vec::new(),
+                links: Vec::new(),
+            };
+            let documents: Vec<NewDocument> = document.steps.iter().map(shared).collect();
+            self.environment.store.index().put_many(&documents)?;
+        }
+        // One that is compressed in another way than was asked for is no substitute.
+        let compression = self.request.sharing.compression;
+        let fitting = layers.iter().filter(|(_, blob)| blob.compression == compression);
+        let mut state = self.state();
+        let known = &mut state.repositories.entry(name(repository)).or_default().layers;
+        known.extend(fitting.map(|(diff_id, blob)| (*diff_id, image::content::describe(blob))));
+        Ok(())
     }
 
     /// The records of a step and of those below it, as far as they stand on the very same layers.

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use strake_graph::Encoder;
 use strake_oci::{Descriptor, DiffId, Digest, ImageManifest, MediaType, ParsedManifest, Reference};
-use strake_registry::{BlobSource, Client, RegistryError};
+use strake_registry::{BlobSource, RegistryError};
 
-use super::{Remote, name};
+use super::{Remote, State, name};
 use crate::cache::Selected;
 use crate::error::StepError;
 
@@ -95,7 +95,7 @@ impl Remote<'_> {
         digest: &Digest,
     ) -> Result<(), RegistryError> {
         let registry = &self.hurried;
-        let empty = push_empty(registry, repository)?;
+        let empty = self.push_empty(repository)?;
         let annotations = [(KEY.to_owned(), key.to_string()), (ANNOTATION.to_owned(), digest.to_string())];
         let mut manifest = ImageManifest {
             artifact_type: Some(ARTIFACT.to_owned()),
@@ -104,18 +104,32 @@ impl Remote<'_> {
         };
         self.sign(&mut manifest);
         let media_type = MediaType::from(MediaType::OCI_MANIFEST);
-        registry.push_manifest(&selection_tag(repository, key), &media_type, &manifest.to_bytes())?;
+        let pushed =
+            registry.push_manifest(&selection_tag(repository, key), &media_type, &manifest.to_bytes());
+        if pushed.is_err() {
+            // Whatever it was about: the next one asks.
+            self.state().repositories.entry(name(repository)).or_default().has_empty = false;
+        }
+        pushed?;
         tracing::debug!("published selection {} in {}", key.short(), name(repository));
         Ok(())
     }
-}
 
-/// Makes sure that a repository has the configuration of what needs none.
-pub(super) fn push_empty(registry: &Client, repository: &Reference) -> Result<Descriptor, RegistryError> {
-    let empty = Descriptor::of("application/vnd.oci.empty.v1+json", EMPTY);
-    let source = BlobSource::Bytes { bytes: EMPTY.to_vec(), descriptor: empty.clone() };
-    registry.push_blob(repository, source, &[], &())?;
-    Ok(empty)
+    /// Makes sure that a repository has the configuration of what needs none. Asks once in a build.
+    ///
+    /// # Errors
+    /// When the registry refuses.
+    pub(super) fn push_empty(&self, repository: &Reference) -> Result<Descriptor, RegistryError> {
+        let empty = Descriptor::of("application/vnd.oci.empty.v1+json", EMPTY);
+        let is_there =
+            |state: &State| state.repositories.get(&name(repository)).is_some_and(|known| known.has_empty);
+        if !is_there(&self.state()) {
+            let source = BlobSource::Bytes { bytes: EMPTY.to_vec(), descriptor: empty.clone() };
+            self.hurried.push_blob(repository, source, &[], &())?;
+            self.state().repositories.entry(name(repository)).or_default().has_empty = true;
+        }
+        Ok(empty)
+    }
 }
 
 fn selection_tag(repository: &Reference, key: &Digest) -> Reference {

@@ -91,6 +91,54 @@ fn a_late_change_runs_only_what_it_touches() {
 }
 
 #[test]
+fn what_one_manifest_told_is_not_asked_for_step_by_step() {
+    let registry = Registry::start().unwrap();
+    let mut chain = CHAIN.to_owned();
+    (0..8).for_each(|step| chain += &format!("RUN echo {step} > /step{step}\n"));
+    let changed = chain.clone() + "RUN echo more > /more\n";
+    let (repo, first, second, third) = (repo(&registry), scene(&chain), scene(&chain), scene(&changed));
+    let args = ["--repo", repo.as_str()];
+    first.build(&args);
+
+    let before = requests(&registry).len();
+    second.build(&args).expect_ran(&[]);
+    let asked = since(&registry, before);
+    assert!(asked.len() <= 3, "{asked:#?}");
+    // Nor by the next build of that machine.
+    let before = requests(&registry).len();
+    second.build(&args).expect_ran(&[]);
+    let asked = since(&registry, before);
+    assert!(asked.len() <= 2, "{asked:#?}");
+
+    let before = requests(&registry).len();
+    third.build(&args).expect_ran(&["RUN echo more"]);
+    let asked = since(&registry, before);
+    let heads: Vec<_> = asked.iter().filter(|request| request.starts_with("HEAD ")).collect();
+    // That of the new configuration; a layer that is being made has no name to ask by.
+    assert!(heads.len() <= 1, "{heads:#?}");
+    let fourth = scene(&changed);
+    fourth.build(&args).expect_ran(&[]);
+    assert_eq!(fourth.content("more", &args), "more\n");
+}
+
+#[test]
+fn a_layer_that_a_manifest_names_in_vain_is_sent_again() {
+    let registry = Registry::start().unwrap();
+    // The same bytes whoever makes them: what is published again is the very blob that is missing.
+    let args_of = |repo: &str| ["--timestamp=1000000000".to_owned(), "--repo".to_owned(), repo.to_owned()];
+    let args = args_of(&repo(&registry));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (first, second, third) = (scene(CHAIN), scene(CHAIN), scene(CHAIN));
+    first.build(&args);
+    assert!(remove_large_blobs(&registry) > 0);
+    second.file("in.txt", "second\n");
+    second.build(&args);
+    third.file("in.txt", "second\n");
+    third.build(&args).expect_ran(&[]);
+    assert_eq!(third.content("two", &args), "second\none\n");
+}
+
+#[test]
 fn copies_from_other_stages_are_known_without_their_files() {
     let registry = Registry::start().unwrap();
     let (repo, first, second) = (repo(&registry), scene(STAGES), scene(STAGES));
@@ -104,6 +152,22 @@ fn copies_from_other_stages_are_known_without_their_files() {
     assert!(blob_reads(&asked).is_empty(), "{asked:#?}");
     assert!(asked.len() <= 8, "{asked:#?}");
     assert_eq!(second.content("both", &args), "made\nfinal\n");
+}
+
+#[test]
+fn what_copies_select_is_published_with_one_request_each() {
+    let registry = Registry::start().unwrap();
+    let copies = STAGES.to_owned() + "COPY --from=made /other /other\nCOPY --from=made /out /out\n";
+    let (repo, first, second) = (repo(&registry), scene(&copies), scene(&copies));
+    let args = ["--repo", repo.as_str()];
+    first.build(&args);
+    let empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    let all = requests(&registry);
+    let asked = all.iter().filter(|request| request.starts_with("HEAD ") && request.contains(empty)).count();
+    let told =
+        all.iter().filter(|request| request.starts_with("PUT ") && request.contains("/files-")).count();
+    assert_eq!((asked, told), (1, 3), "{all:#?}");
+    second.build(&args).expect_ran(&[]);
 }
 
 #[test]
