@@ -7,13 +7,15 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use strake_testkit::{Failure, Outcome, Registry, Run, Sandbox, write_docker_archive};
+use strake_testkit::{Base, Failure, Outcome, Registry, Run, Sandbox, write_docker_archive};
 
 use crate::app::app;
 use crate::limit;
 use crate::measure::{Cost, Watch, cost};
 use crate::peer::{PEERS, Peer, Peers};
 use crate::plan::plan;
+use crate::random::Random;
+use crate::share::share;
 use crate::table::{Row, Target};
 
 /// One line: what it is called on the command line, and what produces its rows.
@@ -23,7 +25,7 @@ pub(crate) struct Line {
 }
 
 /// All lines, in the table's order.
-pub(crate) const LINES: [Line; 8] = [
+pub(crate) const LINES: [Line; 9] = [
     Line { name: "noop", run: noop },
     Line { name: "run", run: run_steps },
     Line { name: "copy", run: copy },
@@ -32,6 +34,7 @@ pub(crate) const LINES: [Line; 8] = [
     Line { name: "stages", run: stages },
     Line { name: "plan", run: plan },
     Line { name: "app", run: app },
+    Line { name: "share", run: share },
 ];
 
 /// Everything the lines share.
@@ -40,7 +43,7 @@ pub(crate) struct Bench {
     pub(crate) rounds: usize,
     directory: tempfile::TempDir,
     failures: Vec<String>,
-    _sandbox: Sandbox,
+    sandbox: Sandbox,
 }
 
 impl Bench {
@@ -50,7 +53,7 @@ impl Bench {
         let directory = directory.map_err(Failure::at("create a directory in /var/tmp"))?;
         let sandbox = Sandbox::new(strake)?;
         let peers = Peers::start(strake, directory.path(), &sandbox)?;
-        Ok(Self { peers, rounds, directory, failures: Vec::new(), _sandbox: sandbox })
+        Ok(Self { peers, rounds, directory, failures: Vec::new(), sandbox })
     }
 
     /// Remembers that a line gave no figures.
@@ -73,7 +76,13 @@ impl Bench {
         self.directory.path().join(name)
     }
 
-    fn context(&self, name: &str, dockerfile: &str) -> Outcome<PathBuf> {
+    /// The docker archive of a base image.
+    pub(crate) fn base_archive(&self, base: Base, name: &str) -> Outcome<PathBuf> {
+        self.sandbox.base_archive(base, name)
+    }
+
+    /// A build context with this Dockerfile.
+    pub(crate) fn context(&self, name: &str, dockerfile: &str) -> Outcome<PathBuf> {
         let path = self.path(name);
         std::fs::create_dir_all(&path).map_err(Failure::at("create a build context"))?;
         std::fs::write(path.join("Dockerfile"), dockerfile).map_err(Failure::at("write a Dockerfile"))?;
@@ -82,9 +91,9 @@ impl Bench {
 }
 
 /// Measurements by builder.
-type Samples = BTreeMap<Peer, Vec<f64>>;
+pub(crate) type Samples = BTreeMap<Peer, Vec<f64>>;
 
-fn add(samples: &mut Samples, peer: Peer, seconds: f64) {
+pub(crate) fn add(samples: &mut Samples, peer: Peer, seconds: f64) {
     samples.entry(peer).or_default().push(seconds);
 }
 
@@ -335,50 +344,6 @@ fn write_large(file: &Path, size: usize, seed: u64) -> Outcome<()> {
         out.write_all(&block).map_err(Failure::at("write a large file"))?;
     }
     out.flush().map_err(Failure::at("write a large file"))
-}
-
-/// A small generator (xorshift): the same content in every run of the bench.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 ^ (self.0 >> 29)).rotate_left(17)
-    }
-
-    /// First half random bytes, second half words that compress like text.
-    fn fill(&mut self, content: &mut [u8]) {
-        const WORDS: [&[u8]; 16] = [
-            b"layer ",
-            b"digest ",
-            b"stage ",
-            b"copy ",
-            b"manifest ",
-            b"config ",
-            b"the ",
-            b"of ",
-            b"and ",
-            b"blob\n",
-            b"registry ",
-            b"step ",
-            b"to ",
-            b"signature ",
-            b"file ",
-            b"is\n",
-        ];
-        let half = content.len() / 2;
-        for chunk in content[..half].chunks_mut(8) {
-            let bytes = self.next().to_le_bytes();
-            chunk.copy_from_slice(&bytes[..chunk.len()]);
-        }
-        let mut at = half;
-        while at < content.len() {
-            let word = WORDS[(self.next() % 16) as usize];
-            let length = word.len().min(content.len() - at);
-            content[at..at + length].copy_from_slice(&word[..length]);
-            at += length;
-        }
-    }
 }
 
 /// Writes what is dirty to the disk, so that nobody pays for what was prepared, or written by another builder, before.

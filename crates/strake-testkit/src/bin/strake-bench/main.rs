@@ -12,6 +12,8 @@ mod line;
 mod measure;
 mod peer;
 mod plan;
+mod random;
+mod share;
 mod table;
 
 use std::process::ExitCode;

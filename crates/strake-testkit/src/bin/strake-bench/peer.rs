@@ -140,6 +140,13 @@ impl Peers {
         self.load_base(peer)
     }
 
+    /// Makes a store of strake beside its own, with the base image.
+    pub(crate) fn prepare(&self, store: &Path) -> Outcome<()> {
+        let mut command = self.command(Peer::Strake);
+        command.env("STRAKE_ROOT", store).args(["load", "--input"]).arg(&self.base);
+        cost(command, Watch::Nothing).map(drop)
+    }
+
     fn load_base(&self, peer: Peer) -> Outcome<()> {
         std::fs::create_dir_all(self.store(peer)).map_err(Failure::at("create a store"))?;
         let mut command = self.command(peer);
@@ -153,7 +160,7 @@ impl Peers {
     }
 
     /// The builder's program with its store.
-    fn command(&self, peer: Peer) -> Command {
+    pub(crate) fn command(&self, peer: Peer) -> Command {
         let mut command = match peer {
             Peer::Strake => Command::new(&self.strake),
             Peer::Classic | Peer::BuildKit => Command::new("/usr/bin/docker"),

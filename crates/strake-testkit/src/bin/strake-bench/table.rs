@@ -32,6 +32,8 @@ pub(crate) enum Target {
     OfLimit(f64),
     /// At most this absolute figure.
     Absolute(f64),
+    /// Nothing; the figure explains another one.
+    None,
 }
 
 impl fmt::Display for Row {
@@ -50,6 +52,7 @@ impl fmt::Display for Row {
                 let of_limit = strake.zip(self.limit).map(|(strake, limit)| strake / limit <= times);
                 (format!("≤ {times}×lim"), of_limit)
             }
+            Target::None => return write!(out, " {:>7} |   |", "–"),
             Target::Absolute(most) => (format!("≤ {most}"), strake.map(|strake| strake <= most)),
         };
         let verdict = met.map_or("?", |met| if met { "yes" } else { "NO" });
