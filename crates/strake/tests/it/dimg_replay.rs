@@ -83,6 +83,8 @@ impl Ran {
         for (title, state) in rows(printed) {
             if let Some(name) = title.strip_prefix("building artifact ") {
                 artifact = (state == "[RUNNING]").then(|| name.to_owned());
+            } else if title.starts_with("copying artifact ") {
+                // Part of the stage whose row follows.
             } else if state.starts_with("[OK]") {
                 let title = title.trim_end_matches(" ...").to_owned();
                 match artifact.as_deref() {

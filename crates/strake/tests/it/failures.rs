@@ -121,7 +121,7 @@ fn unknown_flags_and_contradictions() {
     says(&["biuld"], "build");
     says(&["build"], "CONTEXT");
     says(&["build"], "strake build .");
-    says(&["build", "--cache-from=type=gha", "c"], "--cache-from: caches shared between machines");
+    says(&["build", "--cache-from=type=gha", "c"], "`type=gha` is not supported");
     says(&["build", "--ssh", "default", "c"], "--secret");
     says(&["build", "--provenance=true", "c"], "attestations are not supported");
     says(&["build", "--platform", "linux/amd64,linux/arm64", "c"], "several platforms in one build");
