@@ -123,6 +123,7 @@ fn policy(args: &PruneArgs, now: SystemTime) -> PrunePolicy {
     let root_kinds: &[&str] = if all { &[NAMES, PLACES] } else { &[NAMES] };
     PrunePolicy {
         root_kinds: root_kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+        not_roots: None,
         all,
         keep_newer_than: age.map(|age| nanoseconds(now.checked_sub(age).unwrap_or(UNIX_EPOCH))),
         keep_bytes: args.keep_bytes,
