@@ -22,7 +22,10 @@ mod step;
 
 pub use error::{BuildError, ProcessFailure, StepError, StepFailure};
 pub use event::{Event, Events, Explanation, Holder, PlannedStep, Stream, TransferId, TransferKind};
-pub use remote::{CacheContent, CachePlace, CacheTarget, MountSharing, OnError, Sharing};
+pub use remote::{
+    CacheContent, CachePlace, CacheTarget, Fate, Judged, MountSharing, OnError, RepositoryPolicy, Sharing,
+    prune_repository,
+};
 pub use request::{BuildOutput, BuildRequest, Cancellation, ContextSource, Environment, Secret, StageOutput};
 pub use schedule::build;
 pub use signature::Signature;

@@ -83,6 +83,37 @@ impl Repository {
         })
     }
 
+    /// Hands on the commits that `head` reaches with the times they were made at, in seconds since 1970, youngest first,
+    /// until `visit` breaks. Of those made before `since` some are handed on as well, so that single wrong dates hide
+    /// nothing: the walk ends after a thousand of them.
+    ///
+    /// # Errors
+    ///
+    /// [`GitError::Missing`] for a commit that does not exist, [`GitError::Corrupt`], [`GitError::Canceled`].
+    pub fn walk_back(
+        &self,
+        head: CommitId,
+        since: i64,
+        visit: &mut dyn FnMut(CommitId, i64) -> ControlFlow<()>,
+    ) -> Result<(), GitError> {
+        const OLDER: usize = 1_000;
+        let mut older = 0;
+        let _ = HistoryWalk::new(self)?.new_commits(head, None, &mut |id, link| {
+            older += usize::from(link.time < since);
+            if older > OLDER { ControlFlow::Break(()) } else { visit(CommitId(id), link.time) }
+        })?;
+        Ok(())
+    }
+
+    /// Whether the history is cut off somewhere: what cannot be reached here may exist all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`GitError::Io`] when the list of the cuts cannot be read.
+    pub fn is_shallow(&self) -> Result<bool, GitError> {
+        Ok(!read_shallow(self)?.is_empty())
+    }
+
     fn commit_graph(&self) -> Option<&gix_commitgraph::Graph> {
         let open = || {
             let info = self.common_dir.join("objects/info");

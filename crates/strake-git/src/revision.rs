@@ -1,5 +1,7 @@
 //! From names to commits.
 
+use std::collections::BTreeMap;
+
 use gix_hash::ObjectId;
 use gix_object::Kind;
 use gix_ref::Target;
@@ -54,6 +56,15 @@ pub enum References {
     Tags,
     /// Branches of the remote `origin`, as of the last fetch.
     RemoteBranches,
+}
+
+impl References {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Tags => "refs/tags/",
+            Self::RemoteBranches => "refs/remotes/origin/",
+        }
+    }
 }
 
 /// What is needed of a commit.
@@ -113,10 +124,7 @@ impl Repository {
     ///
     /// [`GitError::UnknownRevision`] when they cannot be read.
     pub fn names(&self, references: References) -> Result<Vec<String>, GitError> {
-        let prefix = match references {
-            References::Tags => "refs/tags/",
-            References::RemoteBranches => "refs/remotes/origin/",
-        };
+        let prefix = references.prefix();
         let (git_dir, common_dir) = (self.git_dir.clone(), self.common_dir.clone());
         let refs = gix_ref::file::Store::for_linked_worktree(git_dir, common_dir, self.objects.hash());
         let bad = |error: &dyn std::fmt::Display| self.bad_reference(prefix, &error.to_string());
@@ -127,6 +135,25 @@ impl Repository {
             names.extend(name.strip_prefix(prefix).filter(|name| *name != "HEAD").map(str::to_owned));
         }
         Ok(names)
+    }
+
+    /// The commits that the references of a kind stand for, by name without what their kind begins with. References to
+    /// something else than a commit are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`GitError::UnknownRevision`] when they cannot be read, [`GitError::Missing`].
+    pub fn heads(&self, references: References) -> Result<BTreeMap<String, CommitId>, GitError> {
+        let mut heads = BTreeMap::new();
+        for name in self.names(references)? {
+            let Some(id) = self.follow(&format!("{}{name}", references.prefix()))? else { continue };
+            match self.peel(id) {
+                Ok(commit) => drop(heads.insert(name, commit)),
+                Err(GitError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(heads)
     }
 
     /// Whether a commit is in the repository, for example one that was recorded earlier (stage-file.md §7.7).

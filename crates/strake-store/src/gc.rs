@@ -56,6 +56,8 @@ pub struct ItemUsage<T> {
 pub struct PrunePolicy {
     /// Kinds of documents that are kept always, with all they link.
     pub root_kinds: Vec<String>,
+    /// Some of them that nobody named: they are treated as all other documents.
+    pub not_roots: Option<NotRoots>,
     /// Remove every other document, and all cache mounts, logs and remembered digests that nobody uses.
     pub all: bool,
     /// Remove documents, cache mounts, logs and remembered digests last used before this time, in nanoseconds since
@@ -65,6 +67,18 @@ pub struct PrunePolicy {
     pub keep_bytes: Option<u64>,
     /// Only say what would be removed.
     pub dry_run: bool,
+}
+
+/// Documents of a root kind that are kept for as long as they are used only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotRoots {
+    /// Their kind.
+    pub kind: String,
+    /// What their keys begin with.
+    pub prefix: String,
+    /// Those that were used after this time, or stand on a document that was, are roots all the same; in nanoseconds
+    /// since 1970.
+    pub unused_since: i64,
 }
 
 /// Something that is collected.
@@ -354,10 +368,30 @@ impl<'a> Decision<'a> {
         self.in_use_since.is_some_and(|since| used_seq > since)
     }
 
+    fn is_no_root(&self, at: usize) -> bool {
+        let document = &self.inventory.documents[at];
+        self.policy.not_roots.as_ref().is_some_and(|not_roots| {
+            document.kind == not_roots.kind
+                && document.key.starts_with(&not_roots.prefix)
+                && self.used_ns(at) < not_roots.unused_since
+        })
+    }
+
+    /// When a document, or one that it stands on, was last used: who uses an image need not ask for it by its name.
+    fn used_ns(&self, at: usize) -> i64 {
+        let inventory = self.inventory;
+        let below = inventory.documents[at].links.iter().filter_map(|link| match link {
+            Link::Document { kind, key } => inventory.by_key.get(&(kind.clone(), key.clone())),
+            Link::Layer(_) | Link::Blob(_) => None,
+        });
+        let below = below.map(|at| inventory.documents[*at].used_ns);
+        below.fold(inventory.documents[at].used_ns, i64::max)
+    }
+
     fn keep_what_must_stay(&mut self) {
         let inventory = self.inventory;
         for (at, document) in inventory.documents.iter().enumerate() {
-            if self.policy.root_kinds.contains(&document.kind) {
+            if self.policy.root_kinds.contains(&document.kind) && !self.is_no_root(at) {
                 self.keep_document(at, Reason::Root);
             } else if self.is_in_use(document.used_seq) {
                 self.keep_document(at, Reason::InUse);
@@ -379,7 +413,7 @@ impl<'a> Decision<'a> {
     fn weigh_the_rest(&mut self) {
         let documents = &self.inventory.documents;
         let mut rest: Vec<usize> = (0..documents.len()).collect();
-        rest.sort_by_key(|at| std::cmp::Reverse((documents[*at].used_ns, documents[*at].used_seq)));
+        rest.sort_by_cached_key(|at| std::cmp::Reverse((self.used_ns(*at), documents[*at].used_seq)));
         let mut full = false;
         for at in rest {
             if self.documents.contains_key(&at) {

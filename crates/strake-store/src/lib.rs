@@ -15,6 +15,7 @@ mod layer;
 mod layout;
 mod lease;
 mod recover;
+pub mod room;
 pub mod root_dir;
 mod snapshot;
 mod sweep;

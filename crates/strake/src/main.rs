@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
     std::panic::set_hook(Box::new(report_panic));
     if std::env::args_os().nth(1).as_deref() == Some(OsStr::new(tidy::TIDY_ARG)) {
-        tidy::tidy_main(std::env::args_os().nth(2));
+        tidy::tidy_main(std::env::args_os().nth(2), std::env::args_os().nth(3));
         return ExitCode::SUCCESS;
     }
     ExitCode::from(run(std::env::args_os()))

@@ -15,6 +15,7 @@ use crate::failure::{Failure, Kind};
 use crate::report;
 use crate::settings::{ExecutorChoice, Settings};
 use crate::signals::Signals;
+use crate::tidy::Tidying;
 use crate::ui::{Ui, UiOptions};
 
 /// A command that took this long may take a little longer to tidy the store.
@@ -148,9 +149,12 @@ impl Session {
             }
             return code;
         }
-        let wrote_much = self.started.elapsed() >= LONG && self.signals.verdict().is_none();
-        if wrote_much && self.store.needs_sweep() {
-            crate::tidy::tidy_later(self.store.root());
+        if self.signals.verdict().is_none() {
+            let tidying = Tidying { store: &self.store, limit: self.settings.auto_prune };
+            let wrote_much = self.started.elapsed() >= LONG;
+            if tidying.is_due() || wrote_much && self.store.needs_sweep() {
+                tidying.later();
+            }
         }
         code
     }

@@ -18,8 +18,10 @@
 mod caches;
 mod document;
 mod mounts;
+mod prune;
 mod publish;
 mod selection;
+mod used;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -42,6 +44,7 @@ pub(crate) use caches::Tip;
 pub use caches::{CacheContent, CachePlace, CacheTarget, OnError};
 pub use mounts::MountSharing;
 pub(crate) use mounts::UsedMount;
+pub use prune::{Fate, Judged, RepositoryPolicy, prune_repository};
 pub(crate) use selection::shared_key;
 
 use document::{CacheDocument, SharedStep, Unusable};

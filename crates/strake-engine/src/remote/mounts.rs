@@ -33,7 +33,8 @@ const STEP: &str = "dev.strake.mount.step";
 const COMMAND: &str = "dev.strake.mount.command";
 const ID: &str = "dev.strake.mount.id";
 const PLATFORM: &str = "dev.strake.mount.platform";
-const SAVED: &str = "dev.strake.mount.saved";
+/// The annotation with the second that a content was saved at, since 1970.
+pub(super) const SAVED: &str = "dev.strake.mount.saved";
 
 /// How many contents of one mount a repository keeps.
 const KEPT: usize = 4;

@@ -33,7 +33,7 @@ impl Remote<'_> {
             let cache = LocalCache::new(self.environment.store.index());
             let Some(record) = cache.find(signature)? else { return Ok(()) };
             self.publish_record(step, signature, &record)?;
-            self.publish_selections(&selections()?)
+            self.publish_selections((signature, record.built), &selections()?)
         };
         match publish() {
             Ok(()) => {}

@@ -13,9 +13,14 @@ use strake_registry::{BlobSource, RegistryError};
 use super::{Remote, State, name};
 use crate::cache::Selected;
 use crate::error::StepError;
+use crate::signature::Signature;
 
 const ANNOTATION: &str = "dev.strake.selection";
 const KEY: &str = "dev.strake.selection.key";
+/// The annotation with the step that was made by the selection last.
+pub(super) const STEP: &str = "dev.strake.selection.step";
+/// The annotation with the second that the step was built at, since 1970.
+pub(super) const MADE: &str = "dev.strake.selection.made";
 const ARTIFACT: &str = "application/vnd.strake.selection.v1";
 /// The configuration of a manifest that has none (image-spec v1.1 `manifest.md`, guidance for an empty descriptor).
 const EMPTY: &[u8] = b"{}";
@@ -69,17 +74,21 @@ impl Remote<'_> {
         self.warn(format!("{label}: a registry said of the files of an earlier stage what they are not"));
     }
 
-    /// Publishes what copies selected.
+    /// Publishes what the copies of a step selected, which was built at this second.
     ///
     /// # Errors
     /// When the build was stopped.
-    pub(crate) fn publish_selections(&self, selections: &[(Digest, Digest)]) -> Result<(), StepError> {
+    pub(super) fn publish_selections(
+        &self,
+        step: (Signature, u64),
+        selections: &[(Digest, Digest)],
+    ) -> Result<(), StepError> {
         for repository in self.request.sharing.destinations() {
             for (key, digest) in selections {
                 if self.takes_nothing(repository) {
                     break;
                 }
-                match self.publish_selection(repository, key, digest) {
+                match self.publish_selection(repository, step, key, digest) {
                     Ok(()) => self.answered(repository),
                     Err(error) => self.not_taken(repository, &error)?,
                 }
@@ -91,12 +100,18 @@ impl Remote<'_> {
     fn publish_selection(
         &self,
         repository: &Reference,
+        (step, built): (Signature, u64),
         key: &Digest,
         digest: &Digest,
     ) -> Result<(), RegistryError> {
         let registry = &self.hurried;
         let empty = self.push_empty(repository)?;
-        let annotations = [(KEY.to_owned(), key.to_string()), (ANNOTATION.to_owned(), digest.to_string())];
+        let annotations = [
+            (KEY.to_owned(), key.to_string()),
+            (ANNOTATION.to_owned(), digest.to_string()),
+            (STEP.to_owned(), step.to_string()),
+            (MADE.to_owned(), built.to_string()),
+        ];
         let mut manifest = ImageManifest {
             artifact_type: Some(ARTIFACT.to_owned()),
             annotations: BTreeMap::from(annotations),

@@ -507,9 +507,20 @@ impl<'a> Build<'a> {
                 let inputs = inputs.into_iter().filter_map(|id| Some((id, result(&id)?.clone())));
                 self.publish(id, &Inputs(inputs.collect()), signature);
             }
+            self.note_used(resolved)?;
             self.write_caches(resolved)
         };
         done().map_err(after_all_steps)
+    }
+
+    /// Notes in the repository which stages were used: the last step of each speaks for those below.
+    fn note_used(&self, resolved: &[Option<Resolved>]) -> Result<(), StepError> {
+        let graph = &self.request.graph;
+        let used = || graph.step_ids().filter(|id| self.is_shown(*id) && resolved[id.index()].is_some());
+        let bases: BTreeSet<StepId> = used().filter_map(|id| graph.step(id).op.base()).collect();
+        let last = used().filter(|id| !bases.contains(id));
+        let last = last.filter_map(|id| Some(resolved[id.index()].as_ref()?.signature));
+        self.remote.note_used(&last.collect())
     }
 
     /// What the image of a target is to say of its steps.

@@ -32,6 +32,7 @@ mod origin;
 mod overlap;
 mod parse;
 pub mod plan;
+mod policy;
 mod presets;
 mod resolve;
 pub mod scheme31;
@@ -46,6 +47,7 @@ pub use config::{
 };
 pub use origin::LineOrigins;
 pub use parse::{Parsed, parse};
+pub use policy::{CleanupPolicy, KeepPolicy, Limit, NamePattern, Operator, ReferenceKind, seconds};
 pub use presets::Presets;
 pub use slug::{project_name, slug};
 pub use stage::{ImportPosition, StageKind, UserStage};

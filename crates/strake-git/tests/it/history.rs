@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
-use strake_git::{Ancestry, CommitId, Memo, Repository};
+use strake_git::{Ancestry, CommitId, Memo, References, Repository};
 
 use crate::fixture::{Fixture, Repo, url_of};
 
@@ -192,6 +193,35 @@ fn a_walk_ends_where_two_histories_parted() {
     assert_eq!(repository.is_ancestor(side, head).unwrap(), Ancestry::NotAncestor);
     assert_eq!(repository.is_ancestor(head, side).unwrap(), Ancestry::NotAncestor);
     assert_eq!(repository.is_ancestor(head, parent).unwrap(), Ancestry::NotAncestor);
+}
+
+#[test]
+fn the_history_is_walked_back_from_what_references_stand_for() {
+    let fixture = Fixture::new();
+    let repo = fixture.init("r");
+    let commits: Vec<CommitId> = (0..4).map(|index| repo.commit(&index.to_string())).collect();
+    repo.git(&["tag", "-m", "annotated", "v1", &commits[1].to_string()]);
+    repo.git(&["update-ref", "refs/remotes/origin/feature/x", &commits[2].to_string()]);
+    let repository = repo.open();
+    let heads = |references| repository.heads(references).unwrap();
+    assert_eq!(heads(References::Tags), BTreeMap::from([("v1".to_owned(), commits[1])]));
+    assert_eq!(heads(References::RemoteBranches), BTreeMap::from([("feature/x".to_owned(), commits[2])]));
+    let walked = |enough: usize| {
+        let mut seen = Vec::new();
+        let mut visit = |commit, time| {
+            assert_eq!(repository.commit_time(commit).unwrap(), time);
+            seen.push(commit);
+            if seen.len() == enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        repository.walk_back(commits[3], i64::MAX, &mut visit).unwrap();
+        seen
+    };
+    let back: Vec<CommitId> = commits.iter().rev().copied().collect();
+    assert_eq!(walked(9), back);
+    assert_eq!(walked(2), back[..2]);
+    assert!(!repository.is_shallow().unwrap());
+    std::fs::write(repo.path.join(".git/shallow"), format!("{}\n", commits[1])).unwrap();
+    assert!(repo.open().is_shallow().unwrap());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is collected and what is not.
 
 use strake_oci::Digest;
-use strake_store::gc::{Item, PrunePolicy, Reason, prune, usage};
+use strake_store::gc::{Item, NotRoots, PrunePolicy, Reason, prune, usage};
 use strake_store::{LayerId, Link, Store, StoreOptions};
 
 use super::fixture::{file, fixture, tar, unpack_all};
@@ -43,6 +43,25 @@ fn only_what_nothing_needs_goes_by_default() {
     assert!(report.freed_bytes > 0 && !fixture.store.layer_dir(&layers[2]).exists());
     assert!(fixture.store.blobs().has(&blob).unwrap() && fixture.store.layer_dir(&layers[1]).exists());
     assert_eq!(report.removed[0].2, Reason::Unreferenced);
+}
+
+#[test]
+fn some_roots_are_kept_for_as_long_as_they_are_used() {
+    let kept = |prefix: &str, unused_since: i64| {
+        let (fixture, layers, _) = filled();
+        let not_roots = NotRoots { kind: "image".into(), prefix: prefix.into(), unused_since };
+        let policy = PrunePolicy {
+            root_kinds: vec!["image".into()],
+            not_roots: Some(not_roots),
+            keep_bytes: Some(0),
+            ..PrunePolicy::default()
+        };
+        prune(&fixture.store, &policy).unwrap();
+        fixture.store.layer_dir(&layers[0]).exists()
+    };
+    assert!(!kept("na", i64::MAX));
+    assert!(kept("na", 0), "it was used since");
+    assert!(kept("other", i64::MAX));
 }
 
 #[test]

@@ -128,7 +128,18 @@ pub(crate) enum CleanupPlace {
     after_help = "Of images with tags by --tag-ci, --tag-branch and --tag-commit those go whose git tag, branch of origin or
 commit is gone, and of tags and commits those that are older than 30 days or beyond the newest 10 (tags) or 50 (commits)
 [EXPIRY_DATE_PERIOD_POLICY, GIT_COMMITS_EXPIRY_DATE_PERIOD_POLICY, in seconds; GIT_TAGS_LIMIT_POLICY,
-GIT_COMMITS_LIMIT_POLICY]. All others stay."
+GIT_COMMITS_LIMIT_POLICY]. All others stay.
+
+With --by-history those stay that the history of git speaks for, and stages that nothing kept stands on go: an image for
+each of the 10 newest tags, up to 2 of the last week for the 10 branches that were the most active in it, 2 for main,
+master, staging and production; or what the policies of a file say:
+  keepPolicies:
+  - references: { branch: /^release-/, limit: { last: 3, in: 30d, operator: Or } }
+    imagesPerReference: { last: 5 }
+
+Examples:
+  kubectl get pods -A -o jsonpath='{..image}' > used
+  strake dimg cleanup repo --by-history --keep-list used --dry-run registry.example.org/app"
 )]
 pub(crate) struct CleanupRepoArgs {
     /// Names or shell patterns of images [default: all], then the repository
@@ -140,6 +151,21 @@ pub(crate) struct CleanupRepoArgs {
     /// Do not ask which images a Kubernetes cluster uses: those may be deleted as well
     #[arg(long)]
     pub(crate) without_kube: bool,
+    /// Keep what branches and tags used lately, delete other images and stages
+    #[arg(long)]
+    pub(crate) by_history: bool,
+    /// The same, with the policies of a YAML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Keep this tag, name or digest (repeatable)
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) keep: Vec<String>,
+    /// Keep the tags, names and digests in a file, separated by white space
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keep_list: Option<PathBuf>,
+    /// With --by-history and --policy: keep what was built within this time [default: 2h]
+    #[arg(long, value_name = "TIME", value_parser = super::duration)]
+    pub(crate) keep_built_within: Option<std::time::Duration>,
     /// What is said of it.
     #[command(flatten)]
     pub(crate) told: DeletionArgs,

@@ -223,6 +223,17 @@ pub(crate) struct PruneArgs {
     /// Keep this many bytes
     #[arg(long, visible_alias = "keep-storage", value_name = "BYTES", value_parser = super::bytes)]
     pub(crate) keep_bytes: Option<u64>,
+    /// Remove what was used least if the store takes too much of its volume, as is done by itself after builds: more than
+    /// 70 % of the volume are used [STRAKE_AUTO_PRUNE]
+    #[arg(long, conflicts_with_all = ["all", "keep_bytes", "filters", "repo"])]
+    pub(crate) auto: bool,
+    /// In a repository, not in the local store: remove finished steps, selections and cache mounts that nobody used
+    /// for 14 days, or as long as --filter says
+    #[arg(long, value_name = "REPO", value_parser = super::repository, conflicts_with = "keep_bytes")]
+    pub(crate) repo: Option<strake_oci::Reference>,
+    /// A login for this command.
+    #[command(flatten)]
+    pub(crate) login: super::LoginArgs,
     /// Only what was not used for this long: until=24h
     #[arg(long = "filter", value_name = "until=TIME")]
     pub(crate) filters: Vec<PruneFilter>,

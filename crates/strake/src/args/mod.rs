@@ -291,24 +291,9 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
 /// # Errors
 /// When the text is no such span.
 pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let seconds = strake_frontend::stagefile::seconds(text);
     let wrong = || format!("`{text}`: want a span of time such as 90s, 15m, 24h or 7d");
-    let mut seconds = 0u64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits =
-            rest.find(|c: char| !c.is_ascii_digit()).filter(|digits| *digits > 0).ok_or_else(wrong)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let factor = match rest.as_bytes()[digits] {
-            b's' => 1,
-            b'm' => 60,
-            b'h' => 3_600,
-            b'd' => 86_400,
-            _ => return Err(wrong()),
-        };
-        seconds = number.checked_mul(factor).and_then(|part| seconds.checked_add(part)).ok_or_else(wrong)?;
-        rest = &rest[digits + 1..];
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(std::time::Duration::from_secs(seconds)) }
+    seconds.map(std::time::Duration::from_secs).ok_or_else(wrong)
 }
 
 #[cfg(test)]

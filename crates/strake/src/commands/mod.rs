@@ -2,12 +2,14 @@
 
 mod archive;
 mod build;
+mod containers;
 mod dimg;
 mod docs;
 mod doctor;
 mod images;
 mod output;
 mod prune;
+pub(crate) mod room;
 pub(crate) mod run;
 mod suggest;
 mod transfer;

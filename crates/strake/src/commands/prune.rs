@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
+use strake_engine::{Fate, Judged, RepositoryPolicy};
+use strake_oci::Reference;
 use strake_store::gc::{self, Item, ItemUsage, PrunePolicy, Reason};
+use strake_store::room::RoomLimit;
 
-use super::{in_session, output, ui};
+use super::{in_session, output, room, ui};
 use crate::args::{DuArgs, Format, PruneArgs};
 use crate::failure::Failure;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::ui as show;
 
 /// The kind of document that keeps what the user named.
-const NAMES: &str = "name";
+pub(super) const NAMES: &str = "name";
 
 /// The kind of document that says what was built where, a few bytes each: the next build can say that its cache was
 /// removed, instead of that it never was there. Those go when nobody built there for long.
@@ -86,16 +90,28 @@ fn item_row<T>(kind: &str, id: &str, item: &ItemUsage<T>) -> Vec<String> {
     vec![kind.to_owned(), id.to_owned(), show::size(item.bytes), item.documents.to_string(), show::ago(age)]
 }
 
-fn nanoseconds(time: SystemTime) -> i64 {
+pub(super) fn nanoseconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// `strake prune`.
-pub(super) fn prune(args: &PruneArgs, settings: Settings) -> Result<u8, Failure> {
+pub(super) fn prune(args: &PruneArgs, mut settings: Settings) -> Result<u8, Failure> {
     let options = ui(&settings, "Pruning", None, false);
-    let policy = policy(args, SystemTime::now());
+    settings.log_in(&args.login, &args.repo.iter().collect::<Vec<_>>())?;
+    let mut policy = policy(args, SystemTime::now());
+    // What is asked for here is all that is done.
+    let limit = settings.auto_prune.take();
     in_session(settings, options, |session| {
+        if let Some(repository) = &args.repo {
+            return prune_repository(session, repository, args);
+        }
+        if args.auto {
+            match automatic(session, limit, args)? {
+                Some(found) => policy = found,
+                None => return Ok(0),
+            }
+        }
         let report = gc::prune(&session.store, &policy)?;
         if !policy.dry_run {
             session.store.sweep()?;
@@ -114,6 +130,55 @@ pub(super) fn prune(args: &PruneArgs, settings: Settings) -> Result<u8, Failure>
     })
 }
 
+/// What goes if the store takes too much; says so when it does not.
+fn automatic(
+    session: &Session,
+    limit: Option<RoomLimit>,
+    args: &PruneArgs,
+) -> Result<Option<PrunePolicy>, Failure> {
+    let Some(limit) = limit else {
+        output::line("nothing is removed by itself: STRAKE_AUTO_PRUNE or the setting auto-prune is `off`")?;
+        return Ok(None);
+    };
+    let room::Verdict { room, stored, policy } = room::judge(&session.store, limit)?;
+    let (has, percent) = (show::size(stored), room.percent());
+    let limit = match limit {
+        RoomLimit::Volume(percent) => format!("{percent} % of the volume"),
+        RoomLimit::Bytes(bytes) => show::size(bytes),
+    };
+    let verdict = match policy.as_ref().and_then(|policy| policy.keep_bytes) {
+        Some(keep) => format!("the store is to keep {}", show::size(keep)),
+        None => "nothing has to go".to_owned(),
+    };
+    output::line(&format!("limit {limit}; the volume is {percent} % full, the store has {has}: {verdict}"))?;
+    Ok(policy.map(|policy| PrunePolicy { dry_run: args.dry_run, ..policy }))
+}
+
+/// Removes from a repository what builds of Dockerfiles shared and nobody used lately.
+fn prune_repository(session: &Session, repository: &Reference, args: &PruneArgs) -> Result<u8, Failure> {
+    session.permit(repository)?;
+    let age = match policy(args, SystemTime::now()).keep_newer_than {
+        Some(_) => args.filters.iter().map(|filter| filter.until).max().unwrap_or(DEFAULT_AGE),
+        None => Duration::ZERO,
+    };
+    let policy = RepositoryPolicy { unused_for: age, dry_run: args.dry_run };
+    let shared = session.with(|env| strake_engine::prune_repository(env, repository, &policy))?;
+    let mut removed = 0usize;
+    for Judged { tag, fate } in &shared {
+        match fate {
+            Fate::Removed(why) => {
+                removed += 1;
+                output::line(&format!("remove {tag}: {why}"))?;
+            }
+            Fate::Kept(why) if args.dry_run => output::line(&format!("keep   {tag}: {why}"))?,
+            Fate::Kept(_) => {}
+        }
+    }
+    let verb = if args.dry_run { "would be removed" } else { "removed" };
+    output::line(&format!("{removed} of {} {verb}", shared.len()))?;
+    Ok(0)
+}
+
 fn policy(args: &PruneArgs, now: SystemTime) -> PrunePolicy {
     let ages = args.filters.iter().map(|filter| filter.until);
     // The strictest of several filters holds: all of them must be met.
@@ -123,6 +188,7 @@ fn policy(args: &PruneArgs, now: SystemTime) -> PrunePolicy {
     let root_kinds: &[&str] = if all { &[NAMES, PLACES] } else { &[NAMES] };
     PrunePolicy {
         root_kinds: root_kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+        not_roots: None,
         all,
         keep_newer_than: age.map(|age| nanoseconds(now.checked_sub(age).unwrap_or(UNIX_EPOCH))),
         keep_bytes: args.keep_bytes,
@@ -149,7 +215,8 @@ mod tests {
 
     fn args(all: bool, keep_bytes: Option<u64>, until: &[u64]) -> PruneArgs {
         let filters = until.iter().map(|seconds| format!("until={seconds}s").parse().unwrap()).collect();
-        PruneArgs { all, keep_bytes, filters, dry_run: false, force: false }
+        let (repo, login) = (None, crate::args::LoginArgs::default());
+        PruneArgs { all, keep_bytes, auto: false, repo, login, filters, dry_run: false, force: false }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use strake_exec::{Container, ExecError, Io, Mount, MountKind, Network, Process, 
 use strake_oci::{ContainerConfig, ImageConfig, ImageId, Reference};
 use strake_store::{ActiveSnapshot, LayerId, SnapshotMount};
 
-use super::{in_session, ui};
+use super::{containers, in_session, ui};
 use crate::args::{RunArgs, Volume};
 use crate::failure::Failure;
 use crate::project::image_config;
@@ -43,6 +43,7 @@ pub(super) fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
         return Err(Failure::input("no image is named"));
     };
     let (id, config) = find(session, args, name)?;
+    let running = containers::announce(session, id)?;
     let layers = session.with(|env| image::materialise(env, id))?;
     let active = session.store.snapshots().prepare(&layers)?;
     let hostname = args.hostname.as_ref().or(args.name.as_ref());
@@ -66,7 +67,7 @@ pub(super) fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
         (false, _) => Stdin::Null,
     };
     let status = attach(session, &container, stdin);
-    drop(active);
+    drop((active, running));
     match status {
         Ok(status) => Ok(u8::try_from(status.code()).unwrap_or(u8::MAX)),
         Err(error) => match error.command_status() {

@@ -19,6 +19,7 @@ mod repositories;
 mod select;
 mod shelves;
 mod told;
+mod uses;
 mod written;
 
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ pub(crate) use select::select;
 pub(crate) use shelves::{
     Candidate, Role, STAGE_PREFIX, Shelf, Shelves, Unreachable, repository_name, stage_tag, wrong,
 };
+pub(crate) use uses::{Use, Version, dimg_key, note, noted_at};
 
 /// The version of the signatures' scheme: part of every signature.
 pub(crate) const SCHEME: &str = "31";

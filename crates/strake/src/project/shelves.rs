@@ -312,6 +312,11 @@ impl<'a> Shelves<'a> {
         }
     }
 
+    /// Whether the repositories of a role have answered so far.
+    pub(crate) fn answers(&self, role: Role) -> bool {
+        !self.silent.iter().any(|shelf| self.shelves[*shelf].role == role)
+    }
+
     /// A registry that does not answer is left out from now on, unless the command is about it.
     pub(super) fn is_no_answer(&mut self, shelf: usize, error: RegistryError) -> Result<(), Failure> {
         if error.kind == ErrorKind::Cancelled || self.unreachable == Unreachable::Fail {

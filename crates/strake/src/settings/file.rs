@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) coordinate: Option<String>,
     pub(super) executor: Option<String>,
     pub(super) snapshotter: Option<String>,
+    pub(super) auto_prune: Option<String>,
     pub(super) ssh_known_hosts: Option<PathBuf>,
     #[serde(default)]
     pub(super) registry: Registries,
@@ -76,6 +77,7 @@ impl File {
             coordinate: self.coordinate.or(other.coordinate),
             executor: self.executor.or(other.executor),
             snapshotter: self.snapshotter.or(other.snapshotter),
+            auto_prune: self.auto_prune.or(other.auto_prune),
             ssh_known_hosts: self.ssh_known_hosts.or(other.ssh_known_hosts),
             registry,
         }

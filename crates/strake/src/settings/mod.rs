@@ -8,6 +8,7 @@ mod file;
 mod login;
 mod outside;
 mod registries;
+mod room;
 mod zone;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use strake_graph::Network;
 use strake_oci::{Compression, Platform, Reference};
 use strake_registry::{ProxyConfig, RegistryConfig};
 use strake_store::SnapshotterChoice;
+use strake_store::room::RoomLimit;
 
 use crate::args::{CompressionSpec, GlobalArgs, KeyArgs, NetworkSpec, ProgressMode, repository};
 use crate::failure::Failure;
@@ -62,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) executor: ExecutorChoice,
     /// Which snapshotter the store uses.
     pub(crate) snapshotter: SnapshotterChoice,
+    /// How much the store may take before what was used least goes.
+    pub(crate) auto_prune: Option<RoomLimit>,
     /// Where keys of ssh hosts are known from, if it is not the usual place.
     pub(crate) ssh_known_hosts: Option<PathBuf>,
     /// The program that makes private networks, if it is installed.
@@ -153,6 +157,7 @@ impl Settings {
             coordinate: coordinate(text("STRAKE_COORDINATE", &file.coordinate)?)?,
             executor: executor(text("STRAKE_EXECUTOR", &file.executor)?.as_deref(), &outside)?,
             snapshotter: snapshotter(text("STRAKE_SNAPSHOTTER", &file.snapshotter)?.as_deref())?,
+            auto_prune: room::limit(text("STRAKE_AUTO_PRUNE", &file.auto_prune)?.as_deref())?,
             ssh_known_hosts: outside.path("STRAKE_SSH_KNOWN_HOSTS").or(file.ssh_known_hosts),
             pasta: outside.program("pasta"),
             blocked: registries_conf.blocked.clone(),

@@ -59,6 +59,8 @@ pub(crate) enum State {
     NotPulled,
     /// It would be deleted.
     Delete,
+    /// It stays.
+    Keep,
     /// It would be copied.
     Copy,
     /// Its output follows.
@@ -87,6 +89,7 @@ impl State {
             Self::NotExist => "[NOT EXIST]",
             Self::NotPulled => "[NOT PULLED]",
             Self::Delete => "[DELETE]",
+            Self::Keep => "[KEEP]",
             Self::Copy => "[COPY]",
             Self::Building => "[BUILDING]",
             Self::Running => "[RUNNING]",

@@ -5,6 +5,7 @@ use strake_testkit::Run;
 
 use crate::dimg_nodes::{NINE, first_node, registry, tags, with_state};
 use crate::dimg_scene::{Project, signatures};
+use crate::scene::eventually;
 
 /// Lets go what a running build may be about to use.
 const ANY_AGE: (&str, &str) = ("STRAKE_DISABLE_STAGES_CLEANUP_DATE_PERIOD_POLICY", "1");
@@ -177,4 +178,28 @@ fn mrproper_is_for_all_projects() {
     node.sandbox.strake(["dimg", "mrproper", "--all"]).succeed().unwrap();
     assert_eq!(node.local_stages(), [""; 0]);
     assert!(node.prints(&["dimg", "cleanup"]).starts_with("Running time"));
+}
+
+#[test]
+fn what_a_container_runs_is_not_deleted() {
+    let node = first_node(NINE);
+    node.prints(&["dimg", "build"]);
+    node.prints(&["dimg", "tag", "mine"]);
+    let gate = node.sandbox.path("gate");
+    node.sandbox.write("gate/.keep", "").unwrap();
+    node.sandbox.run("mkfifo").arg(gate.join("fifo")).succeed().unwrap();
+    let volume = format!("{}:/gate", gate.display());
+    let script = "touch /gate/at; read go < /gate/fifo";
+    let running =
+        node.command(&["run", "--user", "0", "-v", &volume, "mine", "sh", "-c", script]).start().unwrap();
+    eventually("the container to run", || gate.join("at").exists().then_some(()));
+    let flushed = node.prints(&["dimg", "flush", "local", "--with-stages", "--report", "report.json"]);
+    assert_eq!(with_state(&flushed, "[KEEP]"), ["mine:latest"], "{flushed}");
+    assert!(reason(&report(&node), "kept", "mine:latest").ends_with("runs a container of it"));
+    assert_eq!(node.local_stages(), [""; 0]);
+    std::fs::write(gate.join("fifo"), "go\n").unwrap();
+    let ended = running.finish().unwrap();
+    assert_eq!(ended.code, 0, "{ended}");
+    node.prints(&["dimg", "flush", "local"]);
+    assert!(!node.prints(&["images"]).contains("mine"));
 }

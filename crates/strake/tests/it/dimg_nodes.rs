@@ -90,8 +90,13 @@ impl Project {
     }
 }
 
-/// The tags of a repository, sorted.
+/// The tags of images of a repository, sorted.
 pub(crate) fn tags(registry: &Registry, repository: &str) -> Vec<String> {
+    all_tags(registry, repository).into_iter().filter(|tag| !tag.starts_with("meta-")).collect()
+}
+
+/// The tags of a repository, sorted.
+pub(crate) fn all_tags(registry: &Registry, repository: &str) -> Vec<String> {
     let run = strake_testkit::Run::new("skopeo").args(["list-tags", "--tls-verify=false"]);
     let listed = run.arg(format!("docker://{}/{repository}", registry.address())).finish().unwrap();
     if listed.code != 0 {

@@ -49,7 +49,8 @@ fn what_is_in_the_repository_is_neither_built_nor_fetched() {
     assert_eq!(with_state(&built, "[USING CACHE]"), NINE_TITLES[8..]);
     assert_eq!(requests(&registry, since, "GET", "/manifests/"), 1);
     assert_eq!(requests(&registry, since, "GET", "/blobs/"), 1);
-    assert_eq!(requests(&registry, since, "HEAD", ""), 0);
+    assert_eq!(requests(&registry, since, "HEAD", ""), 1);
+    assert_eq!(requests(&registry, since, "HEAD", "/meta-"), 1, "whether the commit's use is noted");
     let since = registry.log().len();
     node2.prints(&build);
     assert_eq!(requests(&registry, since, "", "/app/"), 0, "what is known here is not asked for");

@@ -5,6 +5,7 @@
 mod builds;
 mod cache;
 mod chaos;
+mod cleaning;
 mod cooperate;
 mod dimg_assemble;
 mod dimg_cached;
@@ -14,6 +15,7 @@ mod dimg_export;
 mod dimg_files;
 mod dimg_flow;
 mod dimg_git;
+mod dimg_history;
 mod dimg_introspect;
 mod dimg_mistakes;
 mod dimg_nodes;

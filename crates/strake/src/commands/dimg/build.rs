@@ -15,7 +15,7 @@ use super::assemble::{self, Assembly};
 use super::introspect::Introspection;
 use super::locks::Resources;
 use super::printer::Printer;
-use super::push::{Push, PushWhat, Stages, log_in, repository};
+use super::push::{Push, PushWhat, Stages, log_in, note_use, repository};
 use super::shown::Shown;
 use crate::args::{DimgBpArgs, DimgBuildArgs, IntrospectArgs, ProgressMode};
 use crate::assembly::{Assembler, Shared, Shows};
@@ -104,6 +104,7 @@ fn build_in(
 ) -> Result<u8, Failure> {
     let project = Project::open(&args.project, &session.settings, &session.cancellation, Reach::Network)?;
     let push = push.map(|what| Push::new(session, &project, printer, what)).transpose()?;
+    let push = push.map(|push| push.planned(mode(args)));
     let _images = Resources::new(session, args.lock_timeout).images(&project, Hold::Shared)?;
     let images = select(&project.file, &args.dimgs)?;
     build_images(args, session, printer, &project, &images, push.as_ref())
@@ -122,6 +123,8 @@ pub(super) fn build_images(
     push: Option<&Push<'_>>,
 ) -> Result<u8, Failure> {
     let introspection = Introspection::new(&args.introspect, &project.file)?;
+    let main = main_repository(args, &session.settings);
+    let main = main.map(|name| repository(&name, session, project)).transpose()?;
     let mut planner = Planner::new(
         project,
         PlanRequest {
@@ -174,6 +177,12 @@ pub(super) fn build_images(
         };
         let finished = assembly.image(image, level)?;
         assembly.publish_final(&finished)?;
+        if let Some(repository) = &main
+            && mode(args) == Mode::Committed
+            && assembly.planner.shelves().is_some_and(|shelves| shelves.answers(Role::Main))
+        {
+            note_use(session, project, repository, image, &finished.reference);
+        }
     }
     assembly.look_at_the_rest(images)?;
     if let Some(push) = push {

@@ -18,7 +18,9 @@ use super::tags::Scheme;
 use crate::args::{DimgPushArgs, DimgSpushArgs, ExchangeArgs, LoginArgs, StagesPushArgs, TagNames};
 use crate::commands::{in_session, ui};
 use crate::failure::Failure;
-use crate::project::{PlanRequest, Planner, Project, Reach, needed, select, stage_tag, wrong};
+use crate::project::{
+    PlanRequest, Planner, Project, Reach, Use, Version, needed, note, select, stage_tag, wrong,
+};
 use crate::report;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -163,9 +165,13 @@ pub(super) fn split(words: &[String]) -> Result<(&str, &[String]), Failure> {
 
 /// Plans with what is here.
 pub(super) fn planner<'p>(session: &'p Session, project: &'p Project, args: &ExchangeArgs) -> Planner<'p> {
-    let mode = if args.project.dev { Mode::Developer } else { Mode::Committed };
     let platform = session.settings.platform.clone();
-    Planner::new(project, PlanRequest { session: Some(session), platform, mode, reach: Reach::Local })
+    let (mode, reach) = (mode(args), Reach::Local);
+    Planner::new(project, PlanRequest { session: Some(session), platform, mode, reach })
+}
+
+fn mode(args: &ExchangeArgs) -> Mode {
+    if args.project.dev { Mode::Developer } else { Mode::Committed }
 }
 
 /// A repository as it was typed. `:minikube` is the registry that a local cluster has.
@@ -189,6 +195,26 @@ pub(super) fn repository(text: &str, session: &Session, project: &Project) -> Re
     Ok(reference)
 }
 
+/// Notes that the current commit uses an image, which cleaning by history goes by. A registry that does not take the note
+/// has the image all the same, so this is only warned of.
+pub(super) fn note_use(
+    session: &Session,
+    project: &Project,
+    repository: &Reference,
+    image: ImageId,
+    stage: &Reference,
+) {
+    let Some(Ok(Some(commit))) = project.repository.as_ref().map(|repository| repository.head()) else {
+        return;
+    };
+    let dimg = project.file.image(image).name.to_string();
+    let version = Version::new(&project.name, &dimg, &stage.selector());
+    let used = Use { version, commit: commit.to_string() };
+    if let Err(failure) = note(session, repository, &used, &format!("{} {dimg}", project.name)) {
+        report::warn(&format!("note that commit {commit} uses {dimg}: {}", failure.message));
+    }
+}
+
 /// Sends what was asked for.
 #[derive(Debug)]
 pub(super) struct Push<'a> {
@@ -202,6 +228,8 @@ pub(super) struct Push<'a> {
     naming: Naming,
     platform: Platform,
     dry_run: bool,
+    /// Whether the images are those of commits.
+    mode: Mode,
 }
 
 impl<'a> Push<'a> {
@@ -226,10 +254,17 @@ impl<'a> Push<'a> {
             naming: Naming::WithImage,
             platform: session.settings.platform.clone(),
             dry_run: false,
+            mode: Mode::Committed,
         })
     }
 
+    /// The same for images that were planned like this.
+    pub(super) fn planned(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
     fn of(mut self, args: &ExchangeArgs) -> Self {
+        self.mode = mode(args);
         self.resources = Resources::new(self.session, args.lock_timeout);
         self.dry_run = args.dry_run;
         self
@@ -248,6 +283,10 @@ impl<'a> Push<'a> {
                 self.stages_of(planner, *image, level)?;
             }
             self.finished(*image, stage, level)?;
+            let is_of_commit = self.naming == Naming::WithImage && self.mode == Mode::Committed;
+            if is_of_commit && !self.dry_run {
+                note_use(self.session, self.project, &self.repository, *image, stage);
+            }
         }
         Ok(())
     }

@@ -4,10 +4,14 @@
 //! registry deletes every tag of it, so one that a kept tag shares stays. What a running build may be about to use is
 //! younger than two hours, and stays as well. Layers in the store go with `strake prune`, which leaves what is in use.
 
+mod by_history;
 mod deletion;
+mod history;
 mod local;
 mod policy;
 mod remote;
+
+use std::collections::BTreeMap;
 
 use strake_engine::lock::Hold;
 use strake_frontend::stagefile::ImageId;
@@ -112,8 +116,23 @@ fn flush_repo(args: &FlushRepoArgs, settings: Settings) -> Result<u8, Failure> {
             let doomed = doomed.collect();
             deletion.remote(&tags, &doomed)?;
         }
+        if args.with_stages {
+            flush_notes(scene, &repository, deletion)?;
+        }
         Ok(())
     })
+}
+
+/// Deletes what was noted of which commit used which stage.
+fn flush_notes(
+    scene: &Scene<'_>,
+    repository: &Reference,
+    deletion: &mut Deletion<'_>,
+) -> Result<(), Failure> {
+    for used in remote::uses(scene.session, repository)? {
+        deletion.note_of_use(repository, &used, "the stages of the project go")?;
+    }
+    Ok(())
 }
 
 /// `strake dimg stages flush`.
@@ -145,7 +164,8 @@ pub(super) fn flush_stages(place: &FlushPlace, settings: Settings) -> Result<u8,
             let stages =
                 tags.iter().map(|tag| tag.reference.selector()).filter(|tag| tag.starts_with(STAGE_PREFIX));
             let doomed = stages.map(|tag| (tag, "a stage of the project".to_owned())).collect();
-            deletion.remote(&tags, &doomed)
+            deletion.remote(&tags, &doomed)?;
+            flush_notes(scene, &repository, deletion)
         }),
     }
 }
@@ -167,7 +187,7 @@ pub(super) fn cleanup_stages(place: &StagesCleanupPlace, settings: Settings) -> 
             (StagesCleanupPlace::Repo(_), Some(repository)) => {
                 let _repository = scene.resources.repository(repository, Hold::Alone)?;
                 let rules = stage_rules(args, scene);
-                cleanup_stages_there(&rules, scene, repository, deletion)
+                cleanup_stages_there(&rules, scene, repository, &BTreeMap::new(), deletion)
             }
             (StagesCleanupPlace::Repo(_), None) => Err(Failure::input("no repository is named")),
         }
@@ -179,12 +199,14 @@ fn stage_rules(args: &StagesCleanupPlaceArgs, scene: &Scene<'_>) -> StageRules {
         cache_version: args.improper_cache_version,
         descent: args.improper_repo_cache,
         git_commit: args.improper_git_commit,
-        any_age: any_age(scene.session),
+        young: young(scene.session, policy::YOUNG_SECONDS),
     }
 }
 
-fn any_age(session: &Session) -> bool {
-    session.settings.variable(NO_AGE).is_some_and(|value| !value.is_empty())
+/// What is younger than this stays, in seconds.
+fn young(session: &Session, seconds: i64) -> i64 {
+    let is_any_age = session.settings.variable(NO_AGE).is_some_and(|value| !value.is_empty());
+    if is_any_age { 0 } else { seconds }
 }
 
 fn cleanup_stages_here(
@@ -207,7 +229,9 @@ fn cleanup_stages_here(
         others = remote::tags(scene.session, repository)?.into_iter().map(|tag| tag.image).collect();
     }
     let commits = policy::Commits::of(&scene.project);
-    let stages = Stages { stages: &own, others: &others, finished: &finished, commits: &commits };
+    let roots = BTreeMap::new();
+    let stages =
+        Stages { stages: &own, others: &others, finished: &finished, roots: &roots, commits: &commits };
     let verdict = stages.judge(&stage_rules(args, scene));
     for image in &own {
         match &verdict[&image.name] {
@@ -218,10 +242,12 @@ fn cleanup_stages_here(
     local::dangling(scene.session, deletion)
 }
 
+/// Deletes stages of a repository. `roots` are signatures of stages that stay for reasons of their own.
 fn cleanup_stages_there(
     rules: &StageRules,
     scene: &Scene<'_>,
     repository: &Reference,
+    roots: &BTreeMap<String, String>,
     deletion: &mut Deletion<'_>,
 ) -> Result<(), Failure> {
     let tags = remote::tags(scene.session, repository)?;
@@ -234,16 +260,8 @@ fn cleanup_stages_there(
     // What is to be deleted itself is no reason to keep anything.
     let finished: Vec<_> = finished.into_iter().filter(|image| !deletion.is_deleted(&image.name)).collect();
     let commits = policy::Commits::of(&scene.project);
-    let stages = Stages { stages: &own, others: &[], finished: &finished, commits: &commits };
-    let verdict = stages.judge(rules);
-    let mut doomed = std::collections::BTreeMap::new();
-    for tag in tags.iter().filter(is_stage) {
-        match &verdict[&tag.image.name] {
-            policy::Verdict::Keep(why) => deletion.keep(&tag.image.name, why),
-            policy::Verdict::Delete(why) => drop(doomed.insert(tag.reference.selector(), why.clone())),
-        }
-    }
-    deletion.remote(&tags, &doomed)
+    let stages = Stages { stages: &own, others: &[], finished: &finished, roots, commits: &commits };
+    deletion.carry_out(&tags, &stages.judge(rules))
 }
 
 /// `strake dimg cleanup`.
@@ -257,50 +275,53 @@ pub(super) fn cleanup(args: &CleanupArgs, settings: Settings) -> Result<u8, Fail
 }
 
 fn cleanup_repo(args: &CleanupRepoArgs, settings: Settings) -> Result<u8, Failure> {
-    if !args.without_kube {
+    if !args.without_kube && args.keep_list.is_none() {
         return Err(Failure::input("strake does not ask Kubernetes which images its clusters use")
+            .hint("name the images that are used in a file: --keep-list FILE")
             .hint("with --without-kube old images are deleted although a cluster may run them")
-            .hint("keep what runs: give it a tag with --tag or --tag-plain, those are never deleted here"));
+            .hint("images with tags by --tag or --tag-plain are never deleted here"));
     }
+    let policy = by_history::policies(args)?;
     in_scene(&args.told, settings, args.words.last(), |scene, deletion| {
         let (name, dimgs) = split(&args.words)?;
         let images = select(&scene.project.file, dimgs)?;
         let repository = repository(name, scene.session, &scene.project)?;
         let _repository = scene.resources.repository(&repository, Hold::Alone)?;
-        let limits = policy::Limits::read(&scene.session.settings)?;
-        let names = dimg_names(&scene.project, &images);
-        match policy::GitNames::of(&scene.project)? {
-            None => deletion.note("the project is in no git repository: finished images stay"),
-            Some(git) => {
-                for place in remote::places(&repository, &scene.project, &images)? {
-                    let tags = remote::tags(scene.session, &place)?;
-                    let own: Vec<_> = tags
-                        .iter()
-                        .filter(|tag| tag.image.is_finished_of(&scene.project.name, &names))
-                        .map(|tag| tag.image.clone())
-                        .collect();
-                    let verdict = policy::finished(&own, &git, &limits);
-                    let mut doomed = std::collections::BTreeMap::new();
-                    for tag in &tags {
-                        match verdict.get(&tag.image.name) {
-                            Some(policy::Verdict::Keep(why)) => deletion.keep(&tag.image.name, why),
-                            Some(policy::Verdict::Delete(why)) => {
-                                doomed.insert(tag.reference.selector(), why.clone());
-                            }
-                            None => {}
-                        }
-                    }
-                    deletion.remote(&tags, &doomed)?;
-                }
-            }
+        deletion.keep_listed(&policy.names);
+        if args.by_history || args.policy.is_some() {
+            by_history::cleanup(&policy, scene, &repository, &images, deletion)?;
+            return deletion.show_kept();
         }
+        cleanup_finished(scene, &repository, &images, deletion)?;
         if args.with_stages {
-            let rules =
-                StageRules { descent: true, any_age: any_age(scene.session), ..StageRules::default() };
-            cleanup_stages_there(&rules, scene, &repository, deletion)?;
+            let young = young(scene.session, policy::YOUNG_SECONDS);
+            let rules = StageRules { descent: true, young, ..StageRules::default() };
+            cleanup_stages_there(&rules, scene, &repository, &BTreeMap::new(), deletion)?;
         }
         Ok(())
     })
+}
+
+/// Deletes finished images whose tag, branch or commit is gone, and old ones.
+fn cleanup_finished(
+    scene: &Scene<'_>,
+    repository: &Reference,
+    images: &[ImageId],
+    deletion: &mut Deletion<'_>,
+) -> Result<(), Failure> {
+    let limits = policy::Limits::read(&scene.session.settings)?;
+    let names = dimg_names(&scene.project, images);
+    let Some(git) = policy::GitNames::of(&scene.project)? else {
+        deletion.note("the project is in no git repository: finished images stay");
+        return Ok(());
+    };
+    for place in remote::places(repository, &scene.project, images)? {
+        let tags = remote::tags(scene.session, &place)?;
+        let own = tags.iter().filter(|tag| tag.image.is_finished_of(&scene.project.name, &names));
+        let own: Vec<_> = own.map(|tag| tag.image.clone()).collect();
+        deletion.carry_out(&tags, &policy::finished(&own, &git, &limits))?;
+    }
+    Ok(())
 }
 
 /// `strake dimg mrproper`. Needs no project.

@@ -12,7 +12,7 @@ use crate::project::{Project, SCHEME, STAGE_PREFIX};
 use crate::settings::Settings;
 
 /// What a running build may be about to use is younger than this, in seconds.
-const YOUNG_SECONDS: i64 = 2 * 3_600;
+pub(super) const YOUNG_SECONDS: i64 = 2 * 3_600;
 
 /// Why a young image stays.
 pub(super) const YOUNG: &str = "it is younger than two hours: a build may be about to use it";
@@ -61,14 +61,18 @@ impl Image {
 
     /// One that does not say its age is not young: nothing would ever delete it.
     pub(super) fn is_young(&self) -> bool {
-        self.age().is_some_and(|age| age < YOUNG_SECONDS)
+        self.is_younger_than(YOUNG_SECONDS)
+    }
+
+    pub(super) fn is_younger_than(&self, seconds: i64) -> bool {
+        self.age().is_some_and(|age| age < seconds)
     }
 
     fn age(&self) -> Option<i64> {
         self.created.map(|created| self.now.saturating_sub(created))
     }
 
-    fn signature(&self) -> Option<&str> {
+    pub(super) fn signature(&self) -> Option<&str> {
         self.label("-signature")
     }
 
@@ -91,7 +95,6 @@ pub(super) enum Verdict {
 
 /// Which stages go.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command, and all combine")]
 pub(super) struct StageRules {
     /// Those of another version of the scheme.
     pub(super) cache_version: bool,
@@ -99,8 +102,8 @@ pub(super) struct StageRules {
     pub(super) descent: bool,
     /// Those with files of a commit that is gone, and what stands on them.
     pub(super) git_commit: bool,
-    /// Young ones too.
-    pub(super) any_age: bool,
+    /// But none that is younger than this, in seconds.
+    pub(super) young: i64,
 }
 
 /// The commits that stages may record.
@@ -135,13 +138,30 @@ pub(super) struct Stages<'a> {
     /// Stages elsewhere: they tell what stands on what.
     pub(super) others: &'a [Image],
     pub(super) finished: &'a [Image],
+    /// Signatures of stages that are kept for reasons of their own.
+    pub(super) roots: &'a BTreeMap<String, String>,
     pub(super) commits: &'a Commits,
+}
+
+/// Why a stage below a finished image stays.
+const FINISHED: &str = "a finished image descends from it";
+
+/// What the reason of a stage begins with that stays for one that stands on it.
+const BELOW: &str = "a stage that is kept stands on it: ";
+
+/// Why an image stays that was built within so many seconds.
+pub(super) fn young_reason(seconds: i64) -> String {
+    if seconds == YOUNG_SECONDS {
+        YOUNG.to_owned()
+    } else {
+        format!("it was built within the last {seconds} s")
+    }
 }
 
 impl Stages<'_> {
     /// What becomes of each stage, by name.
     pub(super) fn judge(&self, rules: &StageRules) -> BTreeMap<String, Verdict> {
-        let needed = self.needed();
+        let needed = self.needed(rules);
         let lost = self.standing_on_lost();
         let judge = |stage: &Image| {
             let signature = stage.signature().unwrap_or_default();
@@ -149,18 +169,17 @@ impl Stages<'_> {
                 OTHER_VERSION.to_owned()
             } else if let Some(commit) = lost.get(signature).filter(|_| rules.git_commit) {
                 format!("it has, or stands on, files of commit {commit}, which is gone")
-            } else if rules.descent && !needed.contains(signature) {
+            } else if !rules.descent {
+                return Verdict::Keep("nothing is wrong with it".to_owned());
+            } else if let Some(why) = needed.get(signature) {
+                return Verdict::Keep(why.clone());
+            } else if self.roots.is_empty() {
                 "no finished image descends from it".to_owned()
             } else {
-                let why = if rules.descent {
-                    "a finished image descends from it"
-                } else {
-                    "nothing is wrong with it"
-                };
-                return Verdict::Keep(why.to_owned());
+                "no image that is kept descends from it".to_owned()
             };
-            match stage.is_young() && !rules.any_age {
-                true => Verdict::Keep(YOUNG.to_owned()),
+            match stage.is_younger_than(rules.young) {
+                true => Verdict::Keep(young_reason(rules.young)),
                 false => Verdict::Delete(why),
             }
         };
@@ -178,18 +197,33 @@ impl Stages<'_> {
         edges
     }
 
-    /// The signatures of all stages that finished images descend from.
-    fn needed(&self) -> BTreeSet<&str> {
-        let edges = self.edges();
-        let mut waiting: Vec<&str> = Vec::new();
+    /// The signatures of all stages that something kept descends from, each with a reason.
+    fn needed(&self, rules: &StageRules) -> BTreeMap<&str, String> {
+        let own = self.roots.iter().map(|(signature, why)| (signature.as_str(), why.clone()));
+        let mut needed: BTreeMap<&str, String> = own.collect();
         for image in self.finished {
-            waiting.extend(image.signature());
-            waiting.extend(image.stands_on());
+            for signature in image.signature().into_iter().chain(image.stands_on()) {
+                needed.entry(signature).or_insert_with(|| FINISHED.to_owned());
+            }
         }
-        let mut needed = BTreeSet::new();
+        for stage in self.stages.iter().filter(|stage| stage.is_younger_than(rules.young)) {
+            if let Some(signature) = stage.signature() {
+                needed.entry(signature).or_insert_with(|| young_reason(rules.young));
+            }
+        }
+        let edges = self.edges();
+        let mut waiting: Vec<&str> = needed.keys().copied().collect();
         while let Some(signature) = waiting.pop() {
-            if needed.insert(signature) {
-                waiting.extend(edges.get(signature).into_iter().flatten());
+            let Some(why) = needed.get(signature) else { continue };
+            let why = match why.as_str() {
+                why if why == FINISHED || why.starts_with(BELOW) => why.to_owned(),
+                why => format!("{BELOW}{why}"),
+            };
+            for below in edges.get(signature).into_iter().flatten() {
+                if !needed.contains_key(below) {
+                    needed.insert(below, why.clone());
+                    waiting.push(below);
+                }
             }
         }
         needed
@@ -288,6 +322,13 @@ impl Limits {
     }
 }
 
+/// Whether an image has a tag that a branch, a tag or a commit gave it, and no other.
+pub(super) fn is_named_by_git(image: &Image) -> bool {
+    let tag = image.name.rsplit(':').next().unwrap_or_default();
+    matches!(image.label("-tag-scheme"), Some("git_tag" | "git_branch" | "git_commit"))
+        && image.label("-tag").is_none_or(|own| own == tag)
+}
+
 /// What becomes of the finished images of one repository, by name.
 pub(super) fn finished(images: &[Image], git: &GitNames, limits: &Limits) -> BTreeMap<String, Verdict> {
     let mut verdicts = BTreeMap::new();
@@ -368,15 +409,27 @@ mod tests {
         ];
         let finished = [image("f", &[("-dimg", "true"), ("-signature", "B")], OLD)];
         let commits = Commits { mappings: BTreeSet::new(), repository: None };
-        let all = Stages { stages: &stages, others: &[], finished: &finished, commits: &commits };
-        let descent = StageRules { descent: true, ..StageRules::default() };
+        let roots = BTreeMap::new();
+        let all =
+            Stages { stages: &stages, others: &[], finished: &finished, roots: &roots, commits: &commits };
+        let descent = StageRules { descent: true, young: YOUNG_SECONDS, ..StageRules::default() };
         assert_eq!(deleted(&all.judge(&descent)), ["old"]);
-        assert_eq!(deleted(&all.judge(&StageRules { any_age: true, ..descent })), ["old", "young"]);
+        assert_eq!(deleted(&all.judge(&StageRules { young: 0, ..descent })), ["old", "young"]);
+        // What a young one or one that is kept for itself stands on stays with it.
+        let none = Stages { finished: &[], ..all };
+        assert_eq!(deleted(&none.judge(&descent)), ["b", "b2", "old", "w", "x"]);
+        let roots = BTreeMap::from([("X".to_owned(), "branch main".to_owned())]);
+        let verdicts = Stages { roots: &roots, ..none }.judge(&StageRules { young: 0, ..descent });
+        assert_eq!(deleted(&verdicts), ["30", "a", "b", "b2", "old", "young"]);
+        assert_eq!(verdicts["x"], Verdict::Keep("branch main".to_owned()));
+        let below = Verdict::Keep("a stage that is kept stands on it: branch main".to_owned());
+        assert_eq!(verdicts["w"], below);
+        let all = Stages { finished: &finished, ..none };
         let version = StageRules { cache_version: true, ..StageRules::default() };
         assert_eq!(deleted(&all.judge(&version)), ["30"]);
         // A stage that is not here is bridged by one elsewhere.
         let here = [stages[0].clone(), stages[5].clone()];
-        let all = Stages { stages: &here, others: &stages[1..2], finished: &finished, commits: &commits };
+        let all = Stages { stages: &here, others: &stages[1..2], ..all };
         assert_eq!(deleted(&all.judge(&descent)), ["old"]);
         let all = Stages { others: &[], ..all };
         assert_eq!(deleted(&all.judge(&descent)), ["a", "old"]);

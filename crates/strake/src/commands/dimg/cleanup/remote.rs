@@ -1,12 +1,14 @@
 //! What is in a repository.
 
+use std::collections::BTreeSet;
+
 use strake_engine::image::{self, ImageError};
 use strake_frontend::stagefile::ImageId;
 use strake_oci::{Digest, Reference};
 
 use super::policy::Image;
 use crate::failure::Failure;
-use crate::project::Project;
+use crate::project::{Project, Use};
 use crate::session::Session;
 
 /// A tag of a repository.
@@ -19,12 +21,31 @@ pub(super) struct Tag {
     pub(super) image: Image,
 }
 
-/// All tags of a repository.
+/// What was noted of which commit used which image.
+pub(super) fn uses(session: &Session, repository: &Reference) -> Result<BTreeSet<Use>, Failure> {
+    let tags = session.with(|env| env.registry.list_tags(repository))?;
+    Ok(tags.unwrap_or_default().iter().filter_map(|tag| Use::of_tag(tag)).collect())
+}
+
+/// Whether a tag is of no image that anybody asks for by name: a note, or what builds of Dockerfiles share.
+fn is_no_image(tag: &str) -> bool {
+    let is_key = |rest: &str| {
+        let key = rest.split('-').next().unwrap_or_default();
+        key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let kinds = ["step-", "files-", "mount-", "used-"];
+    Use::of_tag(tag).is_some() || kinds.iter().any(|kind| tag.strip_prefix(kind).is_some_and(is_key))
+}
+
+/// All tags of images of a repository.
 pub(super) fn tags(session: &Session, repository: &Reference) -> Result<Vec<Tag>, Failure> {
     let platform = &session.settings.platform;
     session.with(|env| {
         let mut tags = Vec::new();
         for name in env.registry.list_tags(repository)?.unwrap_or_default() {
+            if is_no_image(&name) {
+                continue;
+            }
             let Ok(reference) = repository.with_tag(&name) else { continue };
             let shown = reference.familiar();
             let (digest, image) = match image::peek(env, &reference, platform) {

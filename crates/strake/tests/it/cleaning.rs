@@ -1,0 +1,173 @@
+//! Giving space back: in a repository that builds share, and in the store when it takes too much.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use strake_testkit::{Registry, RegistryOptions, Run};
+
+use crate::dimg_nodes::all_tags;
+use crate::scene::{Scene, eventually};
+
+/// Three steps, a file from the context between them.
+const CHAIN: &str = "FROM busybox
+RUN echo one > /one
+COPY in.txt /in.txt
+RUN cat /in.txt /one > /two
+";
+
+/// Two stages; the second takes a file from the first.
+const STAGES: &str = "FROM busybox AS made
+RUN mkdir /out && echo made > /out/made
+FROM busybox
+RUN echo final > /final
+COPY --from=made /out/made /made
+";
+
+fn registry() -> Registry {
+    Registry::start_with(RegistryOptions { delete: true, ..RegistryOptions::default() }).unwrap()
+}
+
+fn scene(dockerfile: &str) -> Scene {
+    let scene = Scene::new(dockerfile);
+    scene.file("in.txt", "first\n");
+    scene
+}
+
+/// Makes everything in a repository look as if it were of long ago.
+fn age(registry: &Registry) {
+    for tag in all_tags(registry, "cache") {
+        let url = format!("http://{}/v2/cache/manifests/{tag}", registry.address());
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let read = Run::new("curl").args(["-sSf", "-H", &format!("Accept: {kind}"), &url]).succeed().unwrap();
+        let mut manifest: Value = serde_json::from_str(&read.stdout).unwrap();
+        let annotations = manifest["annotations"].as_object_mut().unwrap();
+        if let Some(text) = annotations.get_mut("dev.strake.cache") {
+            let mut document: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+            for step in document["steps"].as_array_mut().unwrap() {
+                step["built"] = 1_000_000_000.into();
+            }
+            *text = document.to_string().into();
+        }
+        for name in ["dev.strake.selection.made", "dev.strake.used.day"] {
+            if let Some(text) = annotations.get_mut(name) {
+                *text = "1000000000".into();
+            }
+        }
+        let header = format!("Content-Type: {kind}");
+        let write = Run::new("curl").args(["-sSf", "-X", "PUT", "-H", &header, "--data-binary", "@-", &url]);
+        write.input(manifest.to_string()).succeed().unwrap();
+    }
+}
+
+fn prune(scene: &Scene, options: &[&str], repo: &str) -> String {
+    scene.strake(&[&["prune", "--repo", repo], options].concat()).stdout
+}
+
+fn kinds(registry: &Registry) -> Vec<String> {
+    let tags = all_tags(registry, "cache");
+    tags.iter().map(|tag| tag.split('-').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn steps_that_nobody_used_lately_leave_the_repository() {
+    let registry = registry();
+    let repo = format!("{}/cache", registry.address());
+    let scene = scene(CHAIN);
+    scene.build(&["--repo", &repo]);
+    assert_eq!(kinds(&registry), ["step"; 3]);
+    let old: BTreeSet<String> = all_tags(&registry, "cache").into_iter().collect();
+    let kept = prune(&scene, &["--all"], &repo);
+    assert_eq!(kept, "0 of 3 removed\n", "what is younger than two hours stays");
+
+    age(&registry);
+    scene.file("in.txt", "second\n");
+    scene.build(&["--repo", &repo]);
+    let planned = prune(&scene, &["--dry-run"], &repo);
+    assert!(planned.ends_with("2 of 5 would be removed\n"), "{planned}");
+    assert_eq!(planned.matches("stands on it").count(), 1, "{planned}");
+    assert_eq!(planned.matches("built lately").count(), 2, "{planned}");
+    assert_eq!(kinds(&registry).len(), 5);
+    prune(&scene, &[], &repo);
+    let left: BTreeSet<String> = all_tags(&registry, "cache").into_iter().collect();
+    assert_eq!((left.len(), left.intersection(&old).count()), (3, 1));
+    // What is there is used, what is gone is built and published again.
+    let other = self::scene(CHAIN);
+    other.build(&["--repo", &repo]).expect_ran(&["COPY in.txt", "RUN cat"]);
+    assert_eq!(kinds(&registry).len(), 5);
+    assert_eq!(other.content("two", &["--repo", &repo]), "first\none\n");
+}
+
+#[test]
+fn what_a_build_uses_is_noted_and_stays() {
+    let registry = registry();
+    let repo = format!("{}/cache", registry.address());
+    scene(STAGES).build(&["--repo", &repo]);
+    let selections = kinds(&registry).iter().filter(|kind| *kind == "files").count();
+    assert_eq!((selections, kinds(&registry).len()), (1, 4));
+    age(&registry);
+    let user = scene(STAGES);
+    user.build(&["--repo", &repo]).expect_ran(&[]);
+    let notes = kinds(&registry).iter().filter(|kind| *kind == "used").count();
+    assert!(notes > 0, "{:?}", kinds(&registry));
+    user.build(&["--repo", &repo]);
+    assert_eq!(kinds(&registry).len(), 4 + notes, "once a day");
+    let told = prune(&user, &["--dry-run"], &repo);
+    assert!(told.contains("used lately") && told.contains("was made by it"), "{told}");
+    prune(&user, &[], &repo);
+    scene(STAGES).build(&["--repo", &repo]).expect_ran(&[]);
+    // Nobody comes any more.
+    age(&registry);
+    prune(&user, &[], &repo);
+    assert_eq!(kinds(&registry), [""; 0]);
+}
+
+#[test]
+fn a_tag_that_somebody_gave_keeps_its_step() {
+    let registry = registry();
+    let repo = format!("{}/cache", registry.address());
+    let scene = scene("FROM busybox\nRUN echo one > /one\n");
+    scene.build(&["--repo", &repo]);
+    age(&registry);
+    let step = all_tags(&registry, "cache").pop().unwrap();
+    let copy = ["copy", "--src-tls-verify=false", "--dest-tls-verify=false"];
+    let names = [format!("docker://{repo}:{step}"), format!("docker://{repo}:mine")];
+    Run::new("skopeo").args(copy).args(names).succeed().unwrap();
+    assert_eq!(prune(&scene, &[], &repo), "0 of 1 removed\n");
+    assert_eq!(kinds(&registry), ["mine", "step"]);
+}
+
+fn stored(scene: &Scene) -> u64 {
+    let usage: Value = serde_json::from_str(&scene.strake(&["du", "--format", "json"]).stdout).unwrap();
+    usage["layers"].as_u64().unwrap() + usage["blobs"].as_u64().unwrap()
+}
+
+#[test]
+fn what_was_used_least_goes_when_the_store_takes_too_much() {
+    let scene = scene(CHAIN);
+    let needed = stored(&scene);
+    scene.build(&[]);
+    let all = stored(&scene);
+    assert!(all > needed);
+    let prune = |limit: &str, words: &[&str]| {
+        let command = scene.sandbox.strake(["prune", "--auto"]).args(words).env("STRAKE_AUTO_PRUNE", limit);
+        command.succeed().unwrap().stdout
+    };
+    assert!(prune("off", &[]).contains("`off`"));
+    let told = prune("100GB", &[]);
+    assert!(told.starts_with("limit 107 GB; ") && told.ends_with("nothing has to go\n"), "{told}");
+    let told = prune("1%", &["--dry-run"]);
+    assert!(told.starts_with("limit 1 % of the volume; "), "others fill the volume: {told}");
+    let told = prune("1", &["--dry-run"]);
+    assert!(told.contains("least recently used") && told.contains("would be given back"), "{told}");
+    assert_eq!(stored(&scene), all);
+    prune("1", &[]);
+    assert_eq!(stored(&scene), needed, "what has a name stays");
+
+    // The same by itself, after a command.
+    scene.build(&[]);
+    assert!(stored(&scene) > needed);
+    scene.sandbox.strake(["images"]).env("STRAKE_AUTO_PRUNE", "1").succeed().unwrap();
+    eventually("the store to be tidied", || (stored(&scene) == needed).then_some(()));
+    let wrong = scene.sandbox.strake(["images"]).env("STRAKE_AUTO_PRUNE", "much").finish().unwrap();
+    assert!(wrong.code == 2 && wrong.stderr.contains("auto-prune"), "{wrong}");
+}
