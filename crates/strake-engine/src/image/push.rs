@@ -25,7 +25,7 @@ use crate::signing::{self, SigningKey};
 const PARALLEL: usize = 3;
 
 /// How often an image is sent again that a registry did not take for want of a blob.
-const RESENDS: u32 = 4;
+const RESENDS: u32 = 6;
 
 /// The pause before it is sent again; each further one is twice as long. A registry that several nodes send the same
 /// blob to at once may not know it for a moment.
