@@ -130,6 +130,8 @@ struct State {
     absent: BTreeSet<Signature>,
     /// What is in the repository: it was found there, or published.
     shared: BTreeSet<Signature>,
+    /// Layers that are being sent, with the repository.
+    on_the_way: BTreeSet<(String, DiffId)>,
     /// How many steps are being sent.
     sending: usize,
     /// What is being published.

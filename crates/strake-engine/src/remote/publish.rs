@@ -122,6 +122,7 @@ impl Remote<'_> {
     ) -> Result<(), ImageError> {
         let tag = self.tag(repository, signature);
         let compression = self.request.sharing.compression;
+        let _on_the_way = self.send_alone(repository, described.layers);
         let known = self.known_layers(repository);
         let pushed = image::push_described(&self.hurried(), &tag, described, compression, &known)?;
         let mut state = self.state();
@@ -133,6 +134,24 @@ impl Remote<'_> {
         self.note_layers(repository, described, &pushed);
         let index = self.environment.store.index();
         Ok(index.put(SHARED, &tag.to_string(), pushed.manifest.digest.to_string().as_bytes(), &[])?)
+    }
+
+    /// Waits until nobody else sends a layer that is to be sent, and takes all of them at once, so that nobody waits in
+    /// a circle.
+    fn send_alone(&self, repository: &Reference, layers: &[ImageLayer]) -> OnTheWay<'_, '_> {
+        let name = name(repository);
+        let mut state = self.state();
+        loop {
+            let known = state.repositories.get(&name).map(|known| &known.layers);
+            let is_known = |diff_id: &DiffId| known.is_some_and(|known| known.contains_key(diff_id));
+            let unknown = layers.iter().map(|layer| layer.diff_id).filter(|diff_id| !is_known(diff_id));
+            let mine: Vec<(String, DiffId)> = unknown.map(|diff_id| (name.clone(), diff_id)).collect();
+            if mine.iter().all(|layer| !state.on_the_way.contains(layer)) {
+                state.on_the_way.extend(mine.iter().cloned());
+                return OnTheWay { remote: self, layers: mine };
+            }
+            state = self.published.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
     }
 
     /// The layers that are known to be in a repository.
@@ -326,6 +345,23 @@ impl Drop for Publishing<'_, '_> {
     fn drop(&mut self) {
         let mut state = self.remote.state();
         state.publishing.remove(&self.signature);
+        drop(state);
+        self.remote.published.notify_all();
+    }
+}
+
+/// Layers that one step sends and the others wait for, because the first steps of all stages stand on the same ones.
+struct OnTheWay<'r, 'a> {
+    remote: &'r Remote<'a>,
+    layers: Vec<(String, DiffId)>,
+}
+
+impl Drop for OnTheWay<'_, '_> {
+    fn drop(&mut self) {
+        let mut state = self.remote.state();
+        for layer in &self.layers {
+            state.on_the_way.remove(layer);
+        }
         drop(state);
         self.remote.published.notify_all();
     }

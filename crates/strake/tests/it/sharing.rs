@@ -641,3 +641,20 @@ fn a_cache_of_lost_layers_is_written_after_they_are_built() {
     third.build(&["--cache-from", &from]).expect_ran(&[]);
     assert_eq!(third.content("two", &["--cache-from", &from]), "first\none\n");
 }
+
+#[test]
+fn what_stages_have_in_common_is_sent_once() {
+    let registry = Registry::start().unwrap();
+    let (repo, first) = (repo(&registry), scene(&wide().replace("sleep 1; ", "")));
+    first.build(&["--repo", &repo, "--jobs", "4"]).ran();
+    // An upload ends with the digest of its blob.
+    let digest = |request: &String| {
+        let (_, rest) = request.split_once("digest=")?;
+        rest.split(['&', ' ']).next().map(str::to_owned)
+    };
+    let mut sent: Vec<String> = requests(&registry).iter().filter_map(digest).collect();
+    let all = sent.len();
+    sent.sort();
+    sent.dedup();
+    assert!(all > 0 && sent.len() == all, "{all} uploads of {} blobs", sent.len());
+}
