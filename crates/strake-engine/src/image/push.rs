@@ -53,22 +53,24 @@ pub(crate) fn push_named(
     let unknown = || ImageError::unknown(&source.familiar());
     let name = record::name_record(env.store, source)?.ok_or_else(unknown)?;
     let known = name.manifest.clone();
-    let mut tries = 0;
-    let (pushed, name) = loop {
-        match send(env, name.clone(), target, options) {
-            // Another node that sends the same blob, or a collection in the registry, can take one away between its
-            // arrival and the manifest. Whatever is missing is sent once more.
-            Err(ImageError::Registry(error)) if error.misses_blob() && tries < RESENDS => {
-                std::thread::sleep(RESEND_PAUSE * 2_u32.pow(tries));
-                tries += 1;
-            }
-            sent => break sent?,
-        }
-    };
+    let (pushed, name) = resending(|| send(env, name.clone(), target, options))?;
     if name.manifest != known {
         record::put_name(env.store, source, &name)?;
     }
     Ok(pushed)
+}
+
+/// Another node that sends the same blob, or a collection in the registry, can take one away between its arrival and
+/// the manifest. Whatever is missing is sent once more.
+fn resending<T>(mut send: impl FnMut() -> Result<T, ImageError>) -> Result<T, ImageError> {
+    for tries in 0..RESENDS {
+        match send() {
+            Err(ImageError::Registry(error)) if error.misses_blob() => {}
+            other => return other,
+        }
+        std::thread::sleep(RESEND_PAUSE * 2_u32.pow(tries));
+    }
+    send()
 }
 
 /// Sends an image, and answers what is known of its name afterwards.
@@ -179,16 +181,12 @@ fn push_as(
     name: impl Fn(Digest) -> Reference,
 ) -> Result<PushedDescribed, ImageError> {
     let nothing = BTreeMap::new();
-    let mut known = known;
-    for tries in 0..RESENDS {
-        match push_once(env, reference, image, compression, known, &name) {
-            // As in `push`; what was there before may be what is missing.
-            Err(ImageError::Registry(error)) if error.misses_blob() => known = &nothing,
-            other => return other,
-        }
-        std::thread::sleep(RESEND_PAUSE * 2_u32.pow(tries));
-    }
-    push_once(env, reference, image, compression, known, &name)
+    let mut believed = Some(known);
+    resending(|| {
+        // What was known to be there may be what is missing.
+        let known = believed.take().unwrap_or(&nothing);
+        push_once(env, reference, image, compression, known, &name)
+    })
 }
 
 fn push_once(
