@@ -145,10 +145,24 @@ impl Run {
         if finished.code == 0 { Ok(finished) } else { Err(Failure::new(finished.to_string())) }
     }
 
+    /// The same for a test that starts and watches the process itself; nothing stops it after a time.
+    pub fn watched(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        self.dress(command.args(&self.args));
+        command
+    }
+
     fn command(&self) -> Command {
         // coreutils' timeout stops the whole group and needs no thread of ours.
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", &self.seconds.to_string()]).arg(&self.program).args(&self.args);
+        self.dress(&mut command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Gives the process its surroundings.
+    fn dress(&self, command: &mut Command) {
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
@@ -156,8 +170,6 @@ impl Run {
         if let Some(user) = &self.user {
             command.uid(user.uid).gid(user.gid);
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
     }
 
     fn shown(&self) -> String {

@@ -137,7 +137,8 @@ impl Sandbox {
         self.run(&self.program).args(args)
     }
 
-    /// Any other program in the same place and as the same user: umoci, skopeo, a shell.
+    /// Any other program in the same place and as the same user: umoci, skopeo, a shell. However full the disk of the
+    /// test machine is, nothing is removed from the store by itself.
     pub fn run(&self, program: impl AsRef<std::ffi::OsStr>) -> Run {
         let directory = self.directory.path();
         let run = Run::new(program)
@@ -145,6 +146,7 @@ impl Sandbox {
             .env("HOME", self.home())
             .env("XDG_RUNTIME_DIR", directory.join("run"))
             .env("STRAKE_ROOT", self.store())
+            .env("STRAKE_AUTO_PRUNE", "off")
             .env("DOCKER_CONFIG", self.docker_config());
         match &self.user {
             Some(user) => run.env("USER", &user.name).user(user),

@@ -7,7 +7,8 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -21,8 +22,8 @@ use crate::commands::room;
 /// may take, if it is to be looked at.
 pub(crate) const TIDY_ARG: &str = "__strake-tidy";
 
-/// How long nobody looks whether the volume is too full after somebody did: what others fill it with does not go by
-/// looking again.
+/// How long nobody looks whether the store takes too much after somebody did with the same limit: what others fill the
+/// volume with does not go by looking again.
 const PAUSE: Duration = Duration::from_secs(600);
 
 /// Tidies a store when a command has ended.
@@ -37,14 +38,14 @@ pub(crate) struct Tidying<'a> {
 impl Tidying<'_> {
     /// Whether the store may take too much. Costs a look at the file system, no more.
     pub(crate) fn is_due(&self) -> bool {
-        let is_full = match self.limit {
-            None => false,
-            Some(RoomLimit::Bytes(_)) => true,
-            Some(RoomLimit::Volume(percent)) => {
+        let Some(limit) = self.limit else { return false };
+        let is_full = match limit {
+            RoomLimit::Bytes(_) => true,
+            RoomLimit::Volume(percent) => {
                 Room::of(self.store).is_ok_and(|room| room.percent() > u64::from(percent))
             }
         };
-        is_full && !was_looked_at(&mark(self.store))
+        is_full && !was_looked_at(&mark(self.store), limit)
     }
 
     /// Starts the process that tidies, and does not wait for it.
@@ -59,14 +60,15 @@ impl Tidying<'_> {
     }
 }
 
-/// The file whose time says when somebody looked last.
-fn mark(store: &Store) -> std::path::PathBuf {
+/// The file that has the limit that somebody looked with last, and whose time says when.
+fn mark(store: &Store) -> PathBuf {
     store.lock_dir().join("room")
 }
 
-fn was_looked_at(mark: &Path) -> bool {
+fn was_looked_at(mark: &Path, limit: RoomLimit) -> bool {
     let looked = std::fs::metadata(mark).and_then(|metadata| metadata.modified());
     looked.is_ok_and(|looked| SystemTime::now().duration_since(looked).unwrap_or_default() < PAUSE)
+        && std::fs::read(mark).is_ok_and(|found| found == limit.to_string().as_bytes())
 }
 
 /// Tidies a store. Nobody listens, so a failure is only for whoever traces; the next command tries again.
@@ -88,13 +90,12 @@ pub(crate) fn tidy_main(store: Option<OsString>, limit: Option<OsString>) {
 /// Removes what was used least, unless another process does.
 fn make_room(store: &Store, limit: RoomLimit) -> Result<(), StoreError> {
     let mark = mark(store);
-    let Ok(file) = File::options().create(true).append(true).open(&mark) else { return Ok(()) };
-    if file.try_lock().is_err() || was_looked_at(&mark) && file.metadata().is_ok_and(|found| found.len() > 0)
-    {
+    let Ok(mut file) = File::options().create(true).append(true).open(&mark) else { return Ok(()) };
+    if file.try_lock().is_err() || was_looked_at(&mark, limit) {
         return Ok(());
     }
-    // Writing moves the time of the file.
-    if std::io::Write::write_all(&mut &file, b".").is_err() {
+    // Writing moves the time of the file, too.
+    if file.set_len(0).and_then(|()| file.write_all(limit.to_string().as_bytes())).is_err() {
         tracing::debug!("cannot note that the store was looked at");
     }
     if let Some(policy) = room::judge(store, limit)?.policy {

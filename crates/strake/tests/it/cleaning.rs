@@ -163,9 +163,12 @@ fn what_was_used_least_goes_when_the_store_takes_too_much() {
     prune("1", &[]);
     assert_eq!(stored(&scene), needed, "what has a name stays");
 
-    // The same by itself, after a command.
+    // The same by itself, after a command, and at once when another limit was looked at just now.
     scene.build(&[]);
     assert!(stored(&scene) > needed);
+    scene.sandbox.strake(["images"]).env("STRAKE_AUTO_PRUNE", "1000000000000").succeed().unwrap();
+    let looked = || std::fs::read_to_string(scene.sandbox.store().join("locks/room")).ok();
+    eventually("the store to be looked at", || (looked()? == "1000000000000").then_some(()));
     scene.sandbox.strake(["images"]).env("STRAKE_AUTO_PRUNE", "1").succeed().unwrap();
     eventually("the store to be tidied", || (stored(&scene) == needed).then_some(()));
     let wrong = scene.sandbox.strake(["images"]).env("STRAKE_AUTO_PRUNE", "much").finish().unwrap();

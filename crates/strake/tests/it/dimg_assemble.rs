@@ -1,7 +1,7 @@
 //! Stages that are really assembled: what is in the images, which stages ran, who waits for whom.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use strake_testkit::{Base, Sandbox, TestUser, is_root, lacking};
 
@@ -377,10 +377,7 @@ fn who_waits_is_told_for_whom_and_goes_on_when_the_holder_is_killed() {
         ),
     );
     project.commit("first");
-    let mut holder = Command::new(STRAKE);
-    holder.args(["dimg", "build"]).current_dir(project.sandbox.path("p")).env_clear();
-    holder.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    holder.env("STRAKE_ROOT", project.sandbox.store()).env("HOME", project.sandbox.docker_config());
+    let mut holder = project.command(&["dimg", "build"]).watched();
     let mut holder = holder.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let output = BufReader::new(holder.stdout.take().unwrap());
     output.lines().map(Result::unwrap).find(|line| line == "at it").expect("the stage begins");

@@ -1,7 +1,7 @@
 //! Shells where stages are assembled (`--introspect-…`), on a real terminal.
 
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -36,11 +36,10 @@ impl Terminal {
         }
         let pid = project.sandbox.path("pid");
         let line = format!("echo $$ > {}; exec {STRAKE} dimg build {options}", pid.display());
-        let mut command = Command::new("script");
-        command.args(["-q", "-e", "-c", &line, "/dev/null"]).current_dir(project.sandbox.path("p"));
-        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("TERM", "xterm").env("SHELL", "/bin/sh").env("HOME", project.sandbox.docker_config());
-        command.env("STRAKE_ROOT", project.sandbox.store());
+        let script = project.sandbox.run("script").args(["-q", "-e", "-c", &line, "/dev/null"]);
+        let script =
+            script.env("TERM", "xterm").env("SHELL", "/bin/sh").directory(&project.sandbox.path("p"));
+        let mut command = script.watched();
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut script = command.spawn().unwrap();
         let (keys, mut output) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());

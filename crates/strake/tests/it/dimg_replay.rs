@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::process::Signal;
 use strake_testkit::{Base, Entry, Kind, Tree, base_tar, is_root, lacking, program_on_path};
 
-use crate::STRAKE;
 use crate::dimg_scene::{Project, rows};
 use crate::referees::Podman;
 use crate::scene::Started;
@@ -318,11 +316,8 @@ fn a_real_application_follows_its_commits_and_serves_its_page() {
 /// Expects the application to answer over HTTP, as the image's own user.
 fn serves(replay: &Replay) {
     let sandbox = &replay.project.sandbox;
-    let mut command = Command::new(STRAKE);
-    command.args(["run", "--network", "host", "-e", "HOST=127.0.0.1", "-e", "PORT=0"]).arg(replay.name());
-    command.env_clear().env("STRAKE_ROOT", sandbox.store()).env("HOME", sandbox.docker_config());
-    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    let mut server = Started::new(command);
+    let run = sandbox.strake(["run", "--network", "host", "-e", "HOST=127.0.0.1", "-e", "PORT=0"]);
+    let mut server = Started::new(run.arg(replay.name()).watched());
     let line = server.wait_for("Development Server (http://");
     let address = line.split(['/', ')']).find(|part| part.starts_with("127.0.0.1:")).unwrap();
 
@@ -347,7 +342,9 @@ fn serves(replay: &Replay) {
 /// The body of an answer with status 200.
 fn get(address: &str, path: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+    // In one piece: the server does not always wait for the rest.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use strake_testkit::{Base, Sandbox, SshServer, TestUser, is_root, keygen, lacking};
 
@@ -115,10 +115,8 @@ fn the_agent_dies_with_the_program() {
             folders.map(|folder| folder.join("agent")).filter(|agent| agent.exists()).collect();
         agents.into_iter().next()
     };
-    let mut holder = Command::new(STRAKE);
-    holder.args(["dimg", "build", "--ssh-key", "../key"]).current_dir(project.sandbox.path("p")).env_clear();
-    holder.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("TMPDIR", &temp);
-    holder.env("STRAKE_ROOT", project.sandbox.store()).env("HOME", project.sandbox.docker_config());
+    let mut holder =
+        project.command(&["dimg", "build", "--ssh-key", "../key"]).env("TMPDIR", &temp).watched();
     let mut holder = holder.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let output = BufReader::new(holder.stdout.take().unwrap());
     output.lines().map(Result::unwrap).find(|line| line == "at it").expect("the stage begins");

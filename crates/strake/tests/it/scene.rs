@@ -70,12 +70,7 @@ impl Scene {
 
     /// Starts strake without waiting for it.
     pub(crate) fn start(&self, words: &[&str]) -> Started {
-        let mut command = Command::new(STRAKE);
-        command.args(words).current_dir(self.sandbox.work()).env_clear();
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("STRAKE_ROOT", self.sandbox.store()).env("DOCKER_CONFIG", self.sandbox.docker_config());
-        command.env("HOME", self.sandbox.docker_config());
-        Started::new(command)
+        Started::new(self.sandbox.strake(words).watched())
     }
 
     /// Starts a build of the context `c` that tells its events.
