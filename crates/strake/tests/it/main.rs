@@ -34,6 +34,7 @@ mod interrupt;
 mod isolation;
 mod locks;
 mod logins;
+mod manual;
 mod network;
 mod nodes;
 mod oracle;
