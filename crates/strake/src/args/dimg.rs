@@ -1,6 +1,7 @@
 //! `strake dimg …`: the commands on stage files.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -140,6 +141,9 @@ pub(crate) struct DimgBuildArgs {
     /// Seconds to wait for another process that assembles a stage
     #[arg(long, value_name = "TIMEOUT", default_value_t = Self::LOCK_TIMEOUT)]
     pub(crate) lock_timeout: u64,
+    /// How many images may be assembled at once [default: one per processor]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
     /// Repositories of stages.
     #[command(flatten)]
     pub(crate) repositories: StageRepositories,

@@ -32,7 +32,17 @@ pub(super) struct Answers<'a> {
     pub(super) warned: BTreeSet<String>,
 }
 
-impl Answers<'_> {
+impl<'a> Answers<'a> {
+    /// The same for somebody else.
+    pub(super) fn another(&self) -> Self {
+        Self {
+            repositories: self.repositories.another(),
+            memory: self.memory.another(),
+            sums: self.sums,
+            warned: self.warned.clone(),
+        }
+    }
+
     /// Answers what is asked of git.
     ///
     /// # Errors

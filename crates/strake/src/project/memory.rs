@@ -23,6 +23,11 @@ impl<'a> Memory<'a> {
         Self { store, new: RefCell::default() }
     }
 
+    /// The same for somebody else.
+    pub(super) fn another(&self) -> Self {
+        Self { store: self.store, new: self.new.clone() }
+    }
+
     /// The answer to a question about the repository at a place.
     pub(super) fn get(&self, place: &str, question: &str) -> Option<Vec<u8>> {
         let key = key(place, question);

@@ -69,6 +69,18 @@ impl<'a> Planner<'a> {
         self
     }
 
+    /// Another one, that begins with what was found out so far.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            options: self.options.clone(),
+            answers: self.answers.another(),
+            facts: self.facts.clone(),
+            images: self.images.clone(),
+            shelves: self.shelves.clone(),
+            ..*self
+        }
+    }
+
     /// The repositories that stages are looked for in.
     pub(crate) fn shelves(&mut self) -> Option<&mut Shelves<'a>> {
         self.shelves.as_mut()

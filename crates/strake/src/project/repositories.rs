@@ -53,6 +53,11 @@ impl<'a> Repositories<'a> {
         Self { project, session, mode, reach, opened: BTreeMap::new(), objects: None }
     }
 
+    /// The same for somebody else. What is kept for a dry run only stays here.
+    pub(super) fn another(&self) -> Self {
+        Self { opened: self.opened.clone(), objects: None, ..*self }
+    }
+
     /// A repository at its current commit.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ impl Candidate {
 }
 
 /// How far the candidates for a signature are looked through.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Search {
     /// The shelf to go to next.
     next_shelf: usize,
@@ -79,7 +79,7 @@ struct Search {
 }
 
 /// What is looked at next.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Pending {
     /// The list of all tags, which is read only when the first image does not fit.
     List,
@@ -97,7 +97,7 @@ pub(super) enum Looked {
 }
 
 /// The repositories of a command.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Shelves<'a> {
     pub(super) session: &'a Session,
     /// The name of the project: its stages only count.

@@ -19,6 +19,7 @@ mod dimg_history;
 mod dimg_introspect;
 mod dimg_mistakes;
 mod dimg_nodes;
+mod dimg_parallel;
 mod dimg_plan;
 mod dimg_registry;
 mod dimg_registry_build;

@@ -23,12 +23,12 @@ use strake_frontend::stagefile::plan::{Action, Conveyor, Found, Mode, Plan, Stag
 use strake_frontend::stagefile::{ImageId, Rules};
 use strake_oci::{Platform, Reference};
 
+use super::crew::{Claim, Crew, Member, Turn};
 use super::introspect::{Introspection, Side};
 use super::locks::Resources;
 use super::printer::Printer;
 use super::shown::{self, Shown};
 use crate::assembly::{Assembler, Job, NotAssembled};
-use crate::commands::output;
 use crate::failure::Failure;
 use crate::project::{self, Planner, Project, SCHEME, StageImage, stage_tag};
 use crate::session::Session;
@@ -45,22 +45,29 @@ pub(super) struct Assembly<'a, 'p> {
     pub(super) shared_locks: Option<Arc<SharedLocks>>,
     /// Where finished images are sent besides.
     pub(super) final_repository: Option<Reference>,
-    pub(super) printer: &'a Printer,
-    pub(super) assembler: Assembler<'a>,
+    pub(super) printer: Printer,
+    pub(super) assembler: &'a Assembler<'a>,
     /// Where to open a shell.
     pub(super) introspection: Introspection,
+    /// The images that are assembled at the same time.
+    pub(super) crew: &'a Arc<Crew>,
+    /// Who this is among those who assemble them.
+    pub(super) member: Member<'a>,
 }
 
 /// A stage that is being assembled. Other machines get it before other processes of this one, which find it here.
-struct StageLock {
+struct StageLock<'a> {
     _among_all: Option<SharedLease>,
     _here: Lease,
+    _among_us: Claim<'a>,
 }
 
 /// How far the rows of an image are printed.
 struct Progress {
     rows: ConveyorRows,
     printed: usize,
+    /// Tasks whose rows are among them.
+    nested: BTreeSet<ImageId>,
 }
 
 impl<'a> Assembly<'a, '_> {
@@ -69,8 +76,10 @@ impl<'a> Assembly<'a, '_> {
     /// # Errors
     /// When a stage cannot be assembled. What is finished stays.
     pub(super) fn image(&mut self, image: ImageId, level: usize) -> Result<Below, Failure> {
-        let mut progress = Progress { rows: ConveyorRows::new(self.printer.layout, level), printed: 0 };
+        let rows = ConveyorRows::new(self.printer.layout, level);
+        let mut progress = Progress { rows, printed: 0, nested: BTreeSet::new() };
         loop {
+            self.member.go_on()?;
             let plan = self.planner.plan(image)?;
             let conveyor = &plan.conveyors[&image];
             let start = conveyor.to_assemble().start;
@@ -166,11 +175,19 @@ impl<'a> Assembly<'a, '_> {
             for (what, needed) in project::needed(rules, &stage.action) {
                 let conveyor = &plan.conveyors[&needed];
                 let is_there = conveyor.to_assemble().is_empty();
-                if !is_there {
+                let turn = self.member.turn(needed);
+                if turn != Turn::Own {
+                    let below = self.task(image, needed, turn, (what, stage), progress)?;
+                    if below.reference.selector() != conveyor.signature() {
+                        // It was planned before what is there now.
+                        return Ok(None);
+                    }
+                    artifacts.insert(conveyor.signature().to_owned(), below);
+                } else if !is_there {
                     let (heading, level) = progress.rows.enter(stage.kind.group());
                     self.printer.print(&heading)?;
                     let title = format!("{what} {}", self.project.file.image(needed).name);
-                    let printer = self.printer;
+                    let printer = self.printer.clone();
                     let below = printer.during(level, &title, || self.image(needed, level + 1))?;
                     artifacts.insert(conveyor.signature().to_owned(), below);
                 } else if matches!(stage.action, Action::Import(_)) {
@@ -182,12 +199,52 @@ impl<'a> Assembly<'a, '_> {
         Ok(Some(artifacts))
     }
 
+    /// Has a task done that is needed, and shows its rows here if this is their place.
+    fn task(
+        &mut self,
+        image: ImageId,
+        needed: ImageId,
+        turn: Turn,
+        (what, stage): (&str, &Stage),
+        progress: &mut Progress,
+    ) -> Result<Below, Failure> {
+        let (Turn::Task(place) | Turn::Others(place)) = turn else {
+            unreachable!("what is no task is assembled by whoever needs it")
+        };
+        let is_shown_here = place.host == Some(image) && !progress.nested.contains(&needed);
+        let title = format!("{what} {}", self.project.file.image(needed).name);
+        if is_shown_here {
+            progress.nested.insert(needed);
+            let (heading, level) = progress.rows.enter(stage.kind.group());
+            self.printer.print(&heading)?;
+            self.printer.print(&self.printer.layout.row(level, &title, State::Running))?;
+            self.member.nest(image, needed);
+        }
+        if let Turn::Task(_) = turn {
+            let sheet = self.printer.on_sheet(self.crew, needed);
+            let own = std::mem::replace(&mut self.printer, sheet);
+            self.member.carry_out(needed, || self.image(needed, place.level));
+            self.printer = own;
+        }
+        let begun = Instant::now();
+        let result = self.member.wait_for(needed);
+        if is_shown_here {
+            let state = match &result {
+                Ok((_, span)) => State::Done(*span),
+                Err(_) => State::Failed(begun.elapsed()),
+            };
+            let (_, level) = progress.rows.enter(stage.kind.group());
+            self.printer.print(&self.printer.layout.row(level, &title, state))?;
+        }
+        result.map(|(below, _)| below)
+    }
+
     /// The locks of the stages of a unit; nothing when one of them is there by now.
     fn lock(
         &mut self,
         conveyor: &Conveyor,
         unit: &std::ops::Range<usize>,
-    ) -> Result<Option<Vec<StageLock>>, Failure> {
+    ) -> Result<Option<Vec<StageLock<'a>>>, Failure> {
         let mut leases = Vec::new();
         for stage in &conveyor.stages[unit.clone()] {
             leases.push(self.lock_stage(&stage.signature)?);
@@ -205,7 +262,8 @@ impl<'a> Assembly<'a, '_> {
     }
 
     /// Locks a stage: no other process assembles it meanwhile, on this machine and, where machines share locks, on any.
-    fn lock_stage(&mut self, signature: &str) -> Result<StageLock, Failure> {
+    fn lock_stage(&mut self, signature: &str) -> Result<StageLock<'a>, Failure> {
+        let among_us = self.member.claim(signature);
         let resource = format!("{}.image.{}", self.project.name, self.project.stage_name(signature));
         // This one first: so only one process of a machine asks for the other.
         let here = self.resources.take(&resource, Hold::Alone)?;
@@ -216,7 +274,7 @@ impl<'a> Assembly<'a, '_> {
             }
             _ => None,
         };
-        Ok(StageLock { _among_all: among_all, _here: here })
+        Ok(StageLock { _among_all: among_all, _here: here, _among_us: among_us })
     }
 
     /// Assembles stages that are kept together.
@@ -273,8 +331,7 @@ impl<'a> Assembly<'a, '_> {
                     && self.printer.shows_output()
                 {
                     is_within_line.store(*last != b'\n', Ordering::Relaxed);
-                    // What nobody reads is no reason to end the build.
-                    let _ = output::write(&String::from_utf8_lossy(bytes));
+                    self.printer.output(&String::from_utf8_lossy(bytes));
                 }
             })
         };
@@ -283,7 +340,7 @@ impl<'a> Assembly<'a, '_> {
             None => assemble(),
         };
         if is_within_line.into_inner() {
-            output::write("\n")?;
+            self.printer.output("\n");
         }
         let state = match &result {
             Ok(_) => State::Done(begun.elapsed()),
@@ -299,7 +356,7 @@ impl<'a> Assembly<'a, '_> {
             Err(_) => None,
         };
         let images = self.planner.images();
-        let shown = Shown { project: self.project, images, printer: self.printer };
+        let shown = Shown { project: self.project, images, printer: &self.printer };
         let row = shown.assembled(rules, conveyor, index, state, made.as_ref());
         self.printer.print(&conveyor::details(&layout, level, &row))?;
         progress.printed = index + 1;
@@ -325,7 +382,7 @@ impl<'a> Assembly<'a, '_> {
     ) -> Result<(), Failure> {
         let rules = &self.project.file.image(image).rules;
         let images = self.planner.images();
-        let shown = Shown { project: self.project, images, printer: self.printer };
+        let shown = Shown { project: self.project, images, printer: &self.printer };
         for index in progress.printed..end {
             let row = shown.row(rules, conveyor, index);
             self.printer.print(&progress.rows.stage(&row))?;

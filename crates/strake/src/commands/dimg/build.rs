@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use strake_engine::Cancellation;
@@ -12,6 +13,7 @@ use strake_frontend::stagefile::plan::{Mode, Plan};
 use strake_oci::Reference;
 
 use super::assemble::{self, Assembly};
+use super::crew::{Crew, Member, Place};
 use super::introspect::Introspection;
 use super::locks::Resources;
 use super::printer::Printer;
@@ -19,7 +21,7 @@ use super::push::{Push, PushWhat, Stages, log_in, note_use, repository};
 use super::shown::Shown;
 use crate::args::{DimgBpArgs, DimgBuildArgs, IntrospectArgs, ProgressMode};
 use crate::assembly::{Assembler, Shared, Shows};
-use crate::commands::{in_session, ui};
+use crate::commands::{in_session, output, ui};
 use crate::failure::Failure;
 use crate::project::{
     PlanRequest, Planner, Project, Reach, Role, Shelf, Shelves, Unreachable, needed, repository_name, select,
@@ -136,11 +138,11 @@ pub(super) fn build_images(
     )
     .with_shelves(shelves(args, session, project)?);
     // Repositories are opened by planning; what is planned once more while stages are assembled costs little.
-    let mut plan = || images.iter().try_for_each(|image| planner.plan(*image).map(drop));
-    match printer.verbose {
+    let mut plan = || images.iter().map(|image| planner.plan(*image)).collect::<Result<Vec<_>, Failure>>();
+    let plans = match printer.verbose {
         true => printer.during(0, "calculating stages signatures", plan)?,
         false => plan()?,
-    }
+    };
     let assembler = Assembler {
         session,
         project,
@@ -153,42 +155,148 @@ pub(super) fn build_images(
         shared: Shared::default(),
         shows: shows(args, session),
     };
+    let resources = Resources::new(session, args.lock_timeout);
+    let shared_locks =
+        session.settings.coordinator(args.repositories.coordination.coordinate.as_ref(), main.is_some())?;
+    let crew = Arc::new(crew(args, session, printer, project, &plans));
+    let template = Mutex::new(planner.another());
+    let work = |member: Member<'_>, image: ImageId, place: Place| {
+        let mut planner = template.lock().unwrap_or_else(PoisonError::into_inner).another();
+        let mut assembly = Assembly {
+            session,
+            project,
+            planner: &mut planner,
+            resources,
+            shared_locks: shared_locks.clone(),
+            final_repository: None,
+            printer: printer.on_sheet(&crew, image),
+            assembler: &assembler,
+            introspection: Introspection::default(),
+            crew: &crew,
+            member,
+        };
+        assembly.image(image, place.level)
+    };
     let mut assembly = Assembly {
         session,
         project,
         planner: &mut planner,
-        resources: Resources::new(session, args.lock_timeout),
-        shared_locks: session.settings.coordinator(
-            args.repositories.coordination.coordinate.as_ref(),
-            main_repository(args, &session.settings).is_some(),
-        )?,
+        resources,
+        shared_locks: shared_locks.clone(),
         final_repository: final_repository(args, session, project)?,
-        printer,
-        assembler,
+        printer: printer.clone(),
+        assembler: &assembler,
         introspection,
+        crew: &crew,
+        member: crew.outsider(),
     };
-    for image in images.iter().copied() {
-        let level = match project.file.image(image).name.as_str() {
-            Some(name) => {
-                printer.print(&printer.layout.heading(0, name))?;
-                1
-            }
-            None => 0,
-        };
-        let finished = assembly.image(image, level)?;
-        assembly.publish_final(&finished)?;
-        if let Some(repository) = &main
-            && mode(args) == Mode::Committed
-            && assembly.planner.shelves().is_some_and(|shelves| shelves.answers(Role::Main))
-        {
-            note_use(session, project, repository, image, &finished.reference);
+    let uses = main.filter(|_| mode(args) == Mode::Committed);
+    std::thread::scope(|scope| {
+        if crew.has_tasks() {
+            scope.spawn(|| crew.begin_all(scope, &work));
         }
-    }
+        let result = in_turn(&mut assembly, images, uses.as_ref());
+        crew.end();
+        result
+    })
+    .or_else(|failure| Err(what_failed(project, printer, &crew)?.unwrap_or(failure)))?;
     assembly.look_at_the_rest(images)?;
     if let Some(push) = push {
         push.all(&mut planner, images)?;
     }
     Ok(0)
+}
+
+/// The images that are assembled at the same time: none where there is something to look into, or progress is shown as
+/// of any build.
+fn crew(
+    args: &DimgBuildArgs,
+    session: &Session,
+    printer: &Printer,
+    project: &Project,
+    plans: &[Plan],
+) -> Crew {
+    let jobs = args.jobs.unwrap_or(session.settings.jobs);
+    if args.introspect != IntrospectArgs::default() || shows(args, session) == Shows::Progress {
+        return Crew::new(Vec::new(), jobs);
+    }
+    let mut tasks = Vec::new();
+    for plan in plans {
+        let level = usize::from(project.file.image(plan.image).name.as_str().is_some());
+        enlist(project, printer, plan, plan.image, Place { host: None, level }, &mut tasks);
+    }
+    Crew::new(tasks, jobs)
+}
+
+/// An image that is to be assembled, and those that it needs then: each once, in the order of their rows.
+fn enlist(
+    project: &Project,
+    printer: &Printer,
+    plan: &Plan,
+    image: ImageId,
+    place: Place,
+    tasks: &mut Vec<(ImageId, Place)>,
+) {
+    let conveyor = &plan.conveyors[&image];
+    if conveyor.to_assemble().is_empty() || tasks.iter().any(|(task, _)| *task == image) {
+        return;
+    }
+    tasks.push((image, place));
+    let mut rows = ConveyorRows::new(printer.layout, place.level);
+    for (index, stage) in conveyor.stages.iter().enumerate() {
+        let (_, level) = rows.enter(stage.kind.group());
+        if conveyor.to_assemble().contains(&index) {
+            for (_, needed) in needed(&project.file.image(image).rules, &stage.action) {
+                let place = Place { host: Some(image), level: level + 1 };
+                enlist(project, printer, plan, needed, place, tasks);
+            }
+        }
+    }
+}
+
+/// Shows the rows of all images, one after the other, and does what is left to do of them.
+fn in_turn(
+    assembly: &mut Assembly<'_, '_>,
+    images: &[ImageId],
+    uses: Option<&Reference>,
+) -> Result<(), Failure> {
+    let (session, project, crew) = (assembly.session, assembly.project, assembly.crew);
+    for image in images.iter().copied() {
+        let level = match project.file.image(image).name.as_str() {
+            Some(name) => {
+                assembly.printer.print(&assembly.printer.layout.heading(0, name))?;
+                1
+            }
+            None => 0,
+        };
+        let finished = if crew.shows(image) {
+            crew.show(image, &mut output::write)?;
+            let (finished, _) = crew.outsider().wait_for(image)?;
+            assembly.planner.forget_stages();
+            finished
+        } else {
+            assembly.image(image, level)?
+        };
+        assembly.publish_final(&finished)?;
+        if let Some(repository) = uses
+            && assembly.planner.shelves().is_some_and(|shelves| shelves.answers(Role::Main))
+        {
+            note_use(session, project, repository, image, &finished.reference);
+        }
+    }
+    Ok(())
+}
+
+/// What failed in a task, if one did. Its rows come last, where they were not shown.
+fn what_failed(project: &Project, printer: &Printer, crew: &Crew) -> Result<Option<Failure>, Failure> {
+    let Some((image, place, failure)) = crew.failure() else { return Ok(None) };
+    let name = project.file.image(image).name.to_string();
+    let mut heading = Some(printer.layout.heading(place.level.saturating_sub(1), &name));
+    crew.show(image, &mut |text| {
+        heading.take().map_or(Ok(()), |heading| output::write(&heading))?;
+        output::write(text)
+    })?;
+    Ok(Some(failure))
 }
 
 /// The repository of the stages: as typed, or as set.

@@ -87,6 +87,7 @@ fn build_args(args: &DimgExportArgs) -> DimgBuildArgs {
         dimgs: Vec::new(),
         dry_run: false,
         lock_timeout: DimgBuildArgs::LOCK_TIMEOUT,
+        jobs: None,
         repositories: StageRepositories::default(),
         introspect: IntrospectArgs::default(),
         project: args.project.clone(),

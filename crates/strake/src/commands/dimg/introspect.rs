@@ -22,7 +22,7 @@ pub(super) enum Side {
 }
 
 /// Where shells are to be opened.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Introspection {
     points: Vec<Point>,
     /// Where a stage failed, as it was before.

@@ -3,6 +3,7 @@
 mod assemble;
 mod build;
 mod cleanup;
+mod crew;
 mod exchange;
 mod export;
 mod introspect;

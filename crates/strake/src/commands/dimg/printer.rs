@@ -1,11 +1,14 @@
 //! Rows, on standard output.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use strake_frontend::stagefile::ImageId;
 
+use super::crew::Crew;
 use crate::args::{ColorMode, RowArgs};
 use crate::commands::output;
 use crate::failure::Failure;
@@ -14,7 +17,7 @@ use crate::settings::Settings;
 use crate::ui::conveyor::{self, Layout, State, WIDTH};
 
 /// Prints rows as the options say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Printer {
     /// How lines are laid out.
     pub(super) layout: Layout,
@@ -24,6 +27,8 @@ pub(super) struct Printer {
     pub(super) verbose: bool,
     quiet: bool,
     stamps: bool,
+    /// The sheet that rows wait on for their turn, if it is not theirs yet.
+    sheet: Option<(Arc<Crew>, ImageId)>,
 }
 
 impl Printer {
@@ -43,7 +48,19 @@ impl Printer {
             _ => WIDTH,
         };
         let RowArgs { quiet, verbose, time, .. } = *args;
-        Self { layout: Layout { width, colour }, zone: settings.time_zone(), verbose, quiet, stamps: time }
+        Self {
+            layout: Layout { width, colour },
+            zone: settings.time_zone(),
+            verbose,
+            quiet,
+            stamps: time,
+            sheet: None,
+        }
+    }
+
+    /// The same, for rows that are shown when it is the turn of an image.
+    pub(super) fn on_sheet(&self, crew: &Arc<Crew>, image: ImageId) -> Self {
+        Self { sheet: Some((crew.clone(), image)), ..self.clone() }
     }
 
     /// Prints whole lines.
@@ -55,10 +72,29 @@ impl Printer {
             return Ok(());
         }
         if !self.stamps {
-            return output::write(text);
+            return self.write(text);
         }
         let now = Timestamp::now().to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        output::write(&text.lines().map(|line| format!("{now} {line}\n")).collect::<String>())
+        self.write(&text.lines().map(|line| format!("{now} {line}\n")).collect::<String>())
+    }
+
+    fn write(&self, text: &str) -> Result<(), Failure> {
+        match &self.sheet {
+            None => output::write(text),
+            Some((crew, image)) => {
+                crew.rows(*image, text);
+                Ok(())
+            }
+        }
+    }
+
+    /// Shows what a command printed, as it is.
+    pub(super) fn output(&self, text: &str) {
+        match &self.sheet {
+            // What nobody reads is no reason to end the build.
+            None => drop(output::write(text)),
+            Some((crew, image)) => crew.output(*image, text),
+        }
     }
 
     /// Does something that takes its time, between a row that says so and one that says how it ended.
