@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use strake_graph::{MountKind, Op, PlaceSource, Placement, StepId};
+use strake_graph::{Op, PlaceSource, Placement, StepId};
 use strake_store::{ActiveSnapshot, LayerId, StoreError, tar};
 
 use crate::cache::{CacheRecord, LocalCache, Place};
@@ -164,7 +164,7 @@ impl<'a> Build<'a> {
             // Asking a registry takes its time as well.
             op if makes_layer(op) && self.remote.is_asked() => true,
             Op::Copy(_) => true,
-            Op::Run(op) => op.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind { .. })),
+            Op::Run(op) => op.mounts.iter().any(|mount| mount.files().is_some()),
             Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) | Op::Place(_) => false,
         }
     }

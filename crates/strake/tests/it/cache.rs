@@ -206,6 +206,23 @@ fn a_cache_mount_lives_on_outside_of_all_layers() {
 }
 
 #[test]
+fn a_cache_that_begins_with_other_files_is_another_one() {
+    let file = |word: &str| {
+        format!(
+            "FROM busybox AS begin\nRUN mkdir /d && echo {word} > /d/log\nFROM busybox\n\
+            RUN --mount=type=cache,id=seeded,from=begin,source=/d,target=/c cat /c/log > /seen; echo more >> /c/log\n"
+        )
+    };
+    let scene = Scene::new(&file("one"));
+    assert_eq!(scene.content("seen", &[]), "one\n");
+    scene.file("Dockerfile", &file("two"));
+    assert_eq!(scene.content("seen", &[]), "two\n");
+    // The first one is still there, with what was left in it.
+    scene.file("Dockerfile", &file("one").replace("cat /c/log", "cat  /c/log"));
+    assert_eq!(scene.content("seen", &[]), "one\nmore\n");
+}
+
+#[test]
 fn proxies_and_certificates_are_no_part_of_signature_or_layer() {
     let scene = Scene::new("FROM busybox\nRUN env > /env; echo \"proxy is $HTTP_PROXY\"\n");
     let pem = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUFAKEFAKE\n-----END CERTIFICATE-----\n";
