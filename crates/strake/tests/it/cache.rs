@@ -192,6 +192,23 @@ fn a_secret_counts_by_its_presence_only_and_is_kept_nowhere() {
 }
 
 #[test]
+fn a_step_that_chose_another_time_is_another_result() {
+    let file = |year: u32| {
+        format!("FROM busybox\nRUN echo 1 > /f; touch -d {year}-01-01 /f\nRUN stat -c %y /f > /seen\n")
+    };
+    let scene = Scene::new(&file(2001));
+    assert!(scene.content("seen", &[]).starts_with("2001-01-01"));
+    scene.file("Dockerfile", &file(2002));
+    assert!(scene.content("seen", &[]).starts_with("2002-01-01"));
+    // What is kept from below, with its time, is no choice: what stands on an equal result stays.
+    let kept = |word: &str| format!("{}RUN chmod 600 /f; : {word}\nRUN ls -l / > /list\n", file(2002));
+    scene.file("Dockerfile", &kept("one"));
+    scene.build(&[]);
+    scene.file("Dockerfile", &kept("two"));
+    scene.build(&[]).expect_ran(&["RUN chmod 600 /f; : two"]);
+}
+
+#[test]
 fn a_cache_mount_lives_on_outside_of_all_layers() {
     let step = |word: &str| {
         format!(
