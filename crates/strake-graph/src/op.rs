@@ -73,9 +73,14 @@ impl Op {
 impl Mount {
     /// The step the mount takes files from.
     pub fn from(&self) -> Option<StepId> {
+        self.files().map(|(from, _)| from)
+    }
+
+    /// The files that the mount shows, or begins with: a step and a path inside.
+    pub fn files(&self) -> Option<(StepId, &str)> {
         match &self.kind {
-            MountKind::Bind { from, .. } => Some(*from),
-            MountKind::Cache { from, .. } => from.as_ref().map(|(from, _)| *from),
+            MountKind::Bind { from, source, .. } => Some((*from, source)),
+            MountKind::Cache { from, .. } => from.as_ref().map(|(from, source)| (*from, source.as_str())),
             MountKind::Tmpfs { .. }
             | MountKind::Secret { .. }
             | MountKind::File { .. }

@@ -52,15 +52,18 @@ impl Core {
         };
         let mut state = call.endpoint.host.auth.lock().await;
         used.as_ref().inspect(|used| state.drop_token(used));
+        let CallParts { operation, endpoint, scopes } = parts(call);
+        if let Challenge::Bearer { realm, .. } = &challenge {
+            check_realm(operation, &document.url, realm, endpoint.host.insecure)?;
+        }
+        // Only now: the next request goes by it without asking.
         state.challenge = Some(challenge.clone());
         let fresh = match challenge {
             Challenge::Basic => {
-                let credential = self.credential(&mut state, call.endpoint).await?;
+                let credential = self.credential(&mut state, endpoint).await?;
                 credential.as_ref().and_then(basic_of)
             }
             Challenge::Bearer { realm, service } => {
-                let CallParts { operation, endpoint, scopes } = parts(call);
-                check_realm(operation, &document.url, &realm, endpoint.host.insecure)?;
                 Some(self.bearer(&mut state, operation, endpoint, scopes, &realm, service).await?)
             }
         };

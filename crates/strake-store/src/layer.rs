@@ -71,7 +71,7 @@ pub struct LayerInfo {
     pub diff_id: Option<DiffId>,
     /// The size of that tar in bytes.
     pub tar_size: Option<u64>,
-    /// The digest of its content without times ([`crate::tar::content_digest`]), once computed.
+    /// The digest of its content without the times that nobody chose ([`crate::tar::content_digest`]), once computed.
     pub content: Option<Digest>,
     /// Bytes it takes on disk, once somebody has counted.
     pub size_on_disk: Option<u64>,

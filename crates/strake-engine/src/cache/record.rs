@@ -17,7 +17,7 @@ pub(crate) struct CacheRecord {
     /// The whole stack, the step's own layer last.
     #[serde(with = "layer_names")]
     pub(crate) layers: Vec<LayerId>,
-    /// The digest of the step's own layer without times.
+    /// The digest of the step's own layer without the times that nobody chose.
     pub(crate) content: Option<Digest>,
     /// What the signature is made of.
     pub(crate) parts: Vec<Part>,

@@ -66,7 +66,7 @@ impl Worker<'_> {
             self.build.event(Event::StepCached(self.step));
             return Ok(Outcome::Found(resolved));
         }
-        let caches = self.build.cache_locks(self.step);
+        let caches = self.build.cache_locks(self.step, inputs)?;
         let caches = caches.iter().map(|(name, hold)| self.lock(name, *hold)).collect::<Result<_, _>>()?;
         if !self.held_slot && !self.wait_for_slot() {
             return Err(StepError::Cancelled);

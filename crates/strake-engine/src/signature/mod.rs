@@ -3,7 +3,7 @@
 //! A signature is the digest of a step's *parts*: named values that together are everything the result depends on.
 //! Because the parts are kept beside the result, a miss can name the part that changed. An input contributes
 //!
-//! - as a base: its *canonical* signature. When a step was executed and its layer turned out equal (times aside) to
+//! - as a base: its *canonical* signature. When a step was executed and its layer turned out equal (times that nobody chose aside) to
 //!   one that an earlier step put on the same base, the earlier signature is the canonical one, and whatever stands
 //!   on top keeps its own signature (cut-off);
 //! - as an image: the digest of its configuration, so that recompressing or retagging changes nothing;

@@ -12,7 +12,7 @@ pub(crate) struct StepInputs {
     pub(crate) base: Option<Signature>,
     /// For a copy: the digest of the files it takes, with owners and modes as they will be.
     pub(crate) files: Option<Digest>,
-    /// For bind mounts: the digest of the files, by place in the list of mounts.
+    /// For mounts that show files, or begin with some: the digest of the files, by place in the list of mounts.
     pub(crate) mounted: BTreeMap<usize, Digest>,
     /// For placed files of other steps: their canonical signatures, by place in the list of placements.
     pub(crate) placed: BTreeMap<usize, Signature>,
@@ -135,7 +135,9 @@ fn mount_value(mount: &Mount, index: usize, inputs: &StepInputs) -> String {
             format!("bind {} {}", if *writable { "rw" } else { "ro" }, files())
         }
         // What is in a cache must not matter to the result; which cache it is, does.
-        MountKind::Cache { id, .. } => format!("cache {id:?}"),
+        MountKind::Cache { id, from: None, .. } => format!("cache {id:?}"),
+        // A new directory begins with these files, and then the step may well take them from there.
+        MountKind::Cache { id, from: Some(_), .. } => format!("cache {id:?} from {}", files()),
         MountKind::Tmpfs { size } => format!("tmpfs {}", size.unwrap_or(0)),
         MountKind::Secret { id, env, mode, uid, gid, .. } => {
             let there = inputs.secrets.get(id).copied().unwrap_or(false);

@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use strake_graph::pattern::Glob;
-use strake_graph::{
-    CopyOp, CopySource, Encoder, MakeDirOp, Mount, MountKind, Op, PlaceOp, PlaceSource, RunOp, StepId,
-};
+use strake_graph::{CopyOp, CopySource, Encoder, MakeDirOp, Mount, Op, PlaceOp, PlaceSource, RunOp, StepId};
 use strake_oci::Digest;
 use strake_store::{ActiveSnapshot, Index, LayerId, StatCache};
 
@@ -154,15 +152,14 @@ fn patterns_of(sources: &[CopySource], from: StepId) -> Result<Vec<Glob>, CopyEr
     Ok(patterns)
 }
 
-/// What the bind mounts of a step select, as sources of a copy.
+/// What the mounts of a step select, as sources of a copy.
 fn bound(op: &RunOp) -> Vec<CopySource> {
-    let source = |mount: &Mount| match &mount.kind {
-        MountKind::Bind { from, source, .. } => {
-            Some(CopySource::Path { from: *from, pattern: literal(source) })
-        }
-        _ => None,
-    };
-    op.mounts.iter().filter_map(source).collect()
+    op.mounts.iter().filter_map(Mount::files).map(whole).collect()
+}
+
+/// A path in a step, as the source of a copy.
+fn whole((from, path): (StepId, &str)) -> CopySource {
+    CopySource::Path { from, pattern: literal(path) }
 }
 
 /// A pattern that matches exactly this path.
@@ -336,7 +333,7 @@ impl Build<'_> {
         Ok(SourceTree::of_stage(&view, &patterns, self.environment.cancellation).map_err(CopyError::from)?)
     }
 
-    /// The digests of what the bind mounts of a step show, by place in the list of mounts.
+    /// The digests of what the mounts of a step show or begin with, by place in the list of mounts.
     pub(super) fn mounted_files(
         &self,
         op: &RunOp,
@@ -344,12 +341,25 @@ impl Build<'_> {
     ) -> Result<BTreeMap<usize, Digest>, StepError> {
         let mut digests = BTreeMap::new();
         for (place, mount) in op.mounts.iter().enumerate() {
-            if let MountKind::Bind { from, source, .. } = &mount.kind {
-                let source = [CopySource::Path { from: *from, pattern: literal(source) }];
-                digests.insert(place, self.selected_files(&source, inputs)?.0);
+            if let Some(files) = mount.files() {
+                digests.insert(place, self.selected_files(&[whole(files)], inputs)?.0);
             }
         }
         Ok(digests)
+    }
+
+    /// What a cache is known by: its id, and the files that it began with if there were any (as for BuildKit, a cache
+    /// that began with others is another one).
+    pub(super) fn cache_id(
+        &self,
+        id: &str,
+        begins_with: Option<(StepId, &str)>,
+        inputs: &Inputs,
+    ) -> Result<String, StepError> {
+        Ok(match begins_with {
+            None => id.to_owned(),
+            Some(files) => format!("{id} from {}", self.selected_files(&[whole(files)], inputs)?.0),
+        })
     }
 
     /// Writes the layer of a copy.
@@ -396,7 +406,7 @@ impl Build<'_> {
         inputs: &Inputs,
         directory: &Path,
     ) -> Result<String, StepError> {
-        let sources = vec![CopySource::Path { from, pattern: literal(source) }];
+        let sources = vec![whole((from, source))];
         let planned = self.plan(&sources, inputs)?;
         self.copy_plainly(from, sources, &planned, directory)?;
         let is_directory = directory_is_selected(&planned.listing);
@@ -540,7 +550,7 @@ impl Build<'_> {
             std::fs::create_dir(&new).map_err(file_error("create", &new))?;
         }
         if let Some((from, source)) = seed.filter(|_| !is_restored) {
-            let sources = vec![CopySource::Path { from, pattern: literal(source) }];
+            let sources = vec![whole((from, source))];
             let planned = self.plan(&sources, inputs)?;
             self.copy_plainly(from, sources, &planned, &new)?;
         }

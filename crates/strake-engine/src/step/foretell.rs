@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use strake_graph::{CopySource, MountKind, Op, PlaceSource, StepId};
+use strake_graph::{CopySource, Mount, Op, PlaceSource, StepId};
 
 use super::{Build, Inputs};
 use crate::error::StepError;
@@ -65,10 +65,7 @@ impl Build<'_> {
         !step.no_cache
             && match &step.op {
                 Op::Copy(op) => op.sources.iter().all(of_context),
-                Op::Run(op) => op.mounts.iter().all(|mount| match &mount.kind {
-                    MountKind::Bind { from, .. } => self.is_context(*from),
-                    _ => true,
-                }),
+                Op::Run(op) => op.mounts.iter().filter_map(Mount::from).all(|from| self.is_context(from)),
                 Op::Place(op) => {
                     let is_step = |source: &PlaceSource| matches!(source, PlaceSource::Step { .. });
                     !op.placements.iter().any(|placement| is_step(&placement.from))

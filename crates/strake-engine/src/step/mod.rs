@@ -17,11 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use strake_graph::{MountKind, Op, PlaceSource, Placement, StepId};
+use strake_graph::{Op, PlaceSource, Placement, StepId};
+use strake_oci::Digest;
+use strake_store::tar::Times;
 use strake_store::{ActiveSnapshot, LayerId, StoreError, tar};
 
 use crate::cache::{CacheRecord, LocalCache, Place};
-use crate::clock::{host_name, now};
+use crate::clock::{host_name, now, now_ns};
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, Holder};
 use crate::image::ImageErrorKind;
@@ -109,8 +111,8 @@ pub(crate) struct Miss {
 /// How a layer came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Made {
-    /// A process wrote what it wanted.
-    ByProcess,
+    /// A process wrote what it wanted, from this moment on: nanoseconds since 1970.
+    ByProcess(i64),
     /// The parts of the signature say exactly what is in it, so that nothing has to be read again.
     ByDescription,
 }
@@ -164,7 +166,7 @@ impl<'a> Build<'a> {
             // Asking a registry takes its time as well.
             op if makes_layer(op) && self.remote.is_asked() => true,
             Op::Copy(_) => true,
-            Op::Run(op) => op.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind { .. })),
+            Op::Run(op) => op.mounts.iter().any(|mount| mount.files().is_some()),
             Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) | Op::Place(_) => false,
         }
     }
@@ -345,6 +347,7 @@ impl<'a> Build<'a> {
         self.check_selections(id, inputs)?;
         self.ensure_layers(&base)?;
         let signature = miss.signature;
+        let began_ns = now_ns();
         let active = match &step.op {
             Op::Run(op) => self.run(id, op, &base, inputs, signature, caches)?,
             Op::Copy(op) => self.copy(id, op, &base, inputs, &mut miss)?,
@@ -354,7 +357,8 @@ impl<'a> Build<'a> {
                 unreachable!("a step without a layer is never a miss")
             }
         };
-        let kind = if matches!(step.op, Op::Run(_)) { Made::ByProcess } else { Made::ByDescription };
+        let kind =
+            if matches!(step.op, Op::Run(_)) { Made::ByProcess(began_ns) } else { Made::ByDescription };
         let base_signature = step.op.base().map(|base| inputs.get(base).canonical);
         let mut record = CacheRecord::new(signature, base_signature, miss.parts);
         record.millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -381,14 +385,14 @@ impl<'a> Build<'a> {
         // root directory, and a plain copy says nothing at all.
         let layer = store.snapshots().commit(active)?;
         let content = match kind {
-            Made::ByProcess => tar::content_digest(&store.layer_dir(&layer)),
+            Made::ByProcess(began_ns) => self.content_of_process(&layer, &base, began_ns),
             Made::ByDescription => Ok(Signature::described_content(signature)),
         };
         let content = match content {
             Ok(content) => content,
             Err(error) => {
                 store.snapshots().remove(&layer)?;
-                return Err(error.into());
+                return Err(error);
             }
         };
         record.content = Some(content);
@@ -425,6 +429,20 @@ impl<'a> Build<'a> {
         }
         self.cache.put(signature, &record)?;
         Ok(Resolved { signature, canonical: record.canonical, layers: record.layers, built: record.built })
+    }
+
+    /// What is in the layer that a process wrote on `base`.
+    fn content_of_process(
+        &self,
+        layer: &LayerId,
+        base: &[LayerId],
+        began_ns: i64,
+    ) -> Result<Digest, StepError> {
+        let store = self.environment.store;
+        let ended_ns = now_ns();
+        let below = if base.is_empty() { None } else { Some(store.open_view(base)?) };
+        let times = Times::Chosen { began_ns, ended_ns, below: below.as_ref().map(|view| view.root()) };
+        Ok(tar::content_digest(&store.layer_dir(layer), times)?)
     }
 
     fn has_layer(&self, record: &CacheRecord) -> Result<bool, StoreError> {

@@ -172,9 +172,10 @@ impl Build<'_> {
                 read_only = *ro;
                 let owner = (*mode, *uid, *gid);
                 let seed = from.as_ref().map(|(from, source)| (*from, source.as_str()));
-                let name = self.cache_mount(id, cache, *sharing, mounts)?;
+                let cache = self.cache_id(cache, seed, inputs)?;
+                let name = self.cache_mount(id, &cache, *sharing, mounts)?;
                 let source = self.environment.store.cache_mount_dir(&name);
-                let used = UsedMount::new(cache, &self.request.graph.step(id).platform, signature, op);
+                let used = UsedMount::new(&cache, &self.request.graph.step(id).platform, signature, op);
                 self.make_cache_directory(&name, &used, owner, seed, inputs)?;
                 self.remote.use_mount(name, used);
                 strake_exec::MountKind::Bind { source }
@@ -251,20 +252,28 @@ impl Build<'_> {
     /// The locks of all caches that a step wants for itself or shares with others, in the order in which they are to
     /// be taken: so two steps that want the same two never wait for each other, and a step that mounts one of them
     /// twice does not wait for itself. A collection takes away no cache that a step has, shared or not.
-    pub(crate) fn cache_locks(&self, id: StepId) -> BTreeMap<String, Hold> {
+    ///
+    /// # Errors
+    /// When the files that a cache begins with cannot be read.
+    pub(crate) fn cache_locks(
+        &self,
+        id: StepId,
+        inputs: &Inputs,
+    ) -> Result<BTreeMap<String, Hold>, StepError> {
         let mut holds = BTreeMap::new();
-        let Op::Run(op) = &self.request.graph.step(id).op else { return holds };
+        let Op::Run(op) = &self.request.graph.step(id).op else { return Ok(holds) };
         for mount in &op.mounts {
             if let MountKind::Cache { id, sharing: sharing @ (Sharing::Shared | Sharing::Locked), .. } =
                 &mount.kind
             {
-                let hold = holds.entry(cache_lock(&cache_name(id, 0))).or_insert(Hold::Shared);
+                let id = self.cache_id(id, mount.files(), inputs)?;
+                let hold = holds.entry(cache_lock(&cache_name(&id, 0))).or_insert(Hold::Shared);
                 if *sharing == Sharing::Locked {
                     *hold = Hold::Alone;
                 }
             }
         }
-        holds
+        Ok(holds)
     }
 
     /// Finds the directory of a cache mount by the name it has in the store; a private one is locked here, the others

@@ -218,6 +218,18 @@ fn a_token_server_that_refuses_is_named() {
 }
 
 #[test]
+fn a_token_server_that_was_refused_is_not_asked_by_the_next_request_either() {
+    let elsewhere = Fake::start(|_| Reply::new(200).json(r#"{"token":"t"}"#));
+    let realm = format!(r#"Bearer realm="http://u:p@{}/token""#, elsewhere.address);
+    let fake = Fake::start(move |_| Reply::new(401).header("WWW-Authenticate", &realm));
+    let client = Client::new(with_credential(&fake, basic()));
+    for _ in 0..2 {
+        assert_eq!(client.resolve(&fake.reference("a")).unwrap_err().kind, ErrorKind::Malformed);
+    }
+    assert_eq!(elsewhere.lines(), Vec::<String>::new(), "it has seen the password");
+}
+
+#[test]
 fn a_redirect_to_another_host_takes_nothing_along() {
     let blob = noise(200_000);
     let served = blob.clone();

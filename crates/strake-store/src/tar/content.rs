@@ -1,11 +1,16 @@
-//! The digest of what is in a layer, without times.
+//! The digest of what is in a layer, without the times that nobody chose.
 //!
 //! Two executions of a step rarely write the same times, but often the same content. This digest is equal exactly when
 //! the layers do the same to what is below them: paths, types, modes, owners, contents, link targets, attributes,
-//! devices, whiteouts and opaque directories. Whether two names are hard links of one file is not part of it.
+//! devices, hard links, whiteouts and opaque directories, and of the times those that are not just when the step ran:
+//! whoever sets a time (`touch -d`, `tar -x`, `cp -p`) means it, and what is built on top may go by it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,10 +25,42 @@ use crate::root_dir::{EntryType, Metadata};
 use crate::{Flavour, RootDir};
 
 /// Changed whenever the same content gets another digest.
-const DOMAIN: &[u8] = b"strake layer content v1\0";
+const DOMAIN: &[u8] = b"strake layer content v2\0";
 
 /// Larger files are hashed in pieces of this size, each read while the one before is hashed by the page cache's grace.
 const PIECE: usize = 256 * 1024;
+
+/// How much earlier than a clock's answer the time of a file may be that was written after it, in nanoseconds: the kernel
+/// takes the time of its last tick.
+const TICK_NS: i64 = 20_000_000;
+
+/// Which times count.
+#[derive(Debug, Clone, Copy)]
+pub enum Times<'a> {
+    /// None.
+    Ignored,
+    /// Those that a step chose itself.
+    Chosen {
+        /// Before it began, in nanoseconds since 1970.
+        began_ns: i64,
+        /// After it ended.
+        ended_ns: i64,
+        /// What is below the layer: a file that is changed without being written keeps its time.
+        below: Option<&'a RootDir>,
+    },
+}
+
+impl Times<'_> {
+    fn has_chosen(self, path: &[u8], metadata: &Metadata) -> bool {
+        let Self::Chosen { began_ns, ended_ns, below } = self else { return false };
+        let is_of_the_step = (began_ns.saturating_sub(TICK_NS)..=ended_ns).contains(&metadata.mtime_ns);
+        let is_kept = |below: &RootDir| {
+            let earlier = below.stat(Path::new(OsStr::from_bytes(path)));
+            earlier.is_ok_and(|earlier| earlier.mtime_ns == metadata.mtime_ns)
+        };
+        !is_of_the_step && !below.is_some_and(is_kept)
+    }
+}
 
 /// One entry, encoded except for the digest of its content.
 struct Item {
@@ -32,15 +69,17 @@ struct Item {
     file: Option<Vec<u8>>,
 }
 
-/// The digest of what is in a layer directory, without times: the same for two layers that do the
-/// same. File contents are hashed on all cores.
+/// The digest of what is in a layer directory: the same for two layers that do the same. File contents are hashed on all
+/// cores.
 ///
 /// # Errors
 /// When a file cannot be read, or has a name that a layer cannot hold.
-pub fn content_digest(layer_dir: &Path) -> Result<Digest, TarError> {
+pub fn content_digest(layer_dir: &Path, times: Times<'_>) -> Result<Digest, TarError> {
     let flavour = Flavour::of_layer_dir(layer_dir);
     let root = RootDir::open(layer_dir).map_err(|error| io("open", b"/", error))?;
     let mut items = Vec::new();
+    // The first name of each file that has several.
+    let mut firsts: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
     walk(root.as_fd(), Form::Layer(flavour), &mut |found| {
         let mut encoded = Vec::with_capacity(64 + found.path.len());
         text(&mut encoded, found.path);
@@ -55,7 +94,23 @@ pub fn content_digest(layer_dir: &Path) -> Result<Digest, TarError> {
         }
         encode(&mut encoded, &found.metadata, &found.link, &found.xattrs);
         encoded.push(u8::from(found.kind == FoundKind::OpaqueDirectory));
-        let has_content = found.metadata.entry_type == EntryType::File && found.metadata.size > 0;
+        let metadata = &found.metadata;
+        if times.has_chosen(found.path, metadata) {
+            encoded.push(b't');
+            encoded.extend_from_slice(&metadata.mtime_s.to_le_bytes());
+        }
+        if !metadata.is_dir() && metadata.nlink > 1 {
+            match firsts.entry((metadata.dev, metadata.ino)) {
+                Entry::Occupied(first) => {
+                    encoded.push(b'h');
+                    text(&mut encoded, first.get());
+                    items.push(Item { encoded, file: None });
+                    return Ok(());
+                }
+                Entry::Vacant(first) => drop(first.insert(found.path.to_vec())),
+            }
+        }
+        let has_content = metadata.entry_type == EntryType::File && metadata.size > 0;
         let file = has_content.then(|| found.path.to_vec());
         items.push(Item { encoded, file });
         Ok(())
@@ -161,10 +216,9 @@ fn hash_file(root: &RootDir, path: &[u8], buffer: &mut [u8]) -> Result<[u8; 32],
 
 /// Opens a file by a path that has no links.
 fn open_plain(root: &RootDir, path: &[u8]) -> Result<OwnedFd, TarError> {
-    use std::os::unix::ffi::OsStrExt as _;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let name = std::ffi::OsStr::from_bytes(path);
+    let name = OsStr::from_bytes(path);
     rustix::fs::openat2(root.as_fd(), name, flags, Mode::empty(), resolve)
         .map_err(|error| failed("open", path, error))
 }

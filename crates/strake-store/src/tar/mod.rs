@@ -44,7 +44,7 @@ mod write;
 use std::path::PathBuf;
 
 pub use apply::apply;
-pub use content::content_digest;
+pub use content::{Times, content_digest};
 pub use diff::{diff, flatten};
 pub use entry::EntryHead;
 pub use settle::settle;

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use proptest::prelude::*;
-use strake_store::tar::{DiffOptions, apply, content_digest, diff};
+use strake_store::tar::{DiffOptions, Times, apply, content_digest, diff};
 use strake_store::{Flavour, Store};
 
 use super::fixture::{apply_options, describe, fixture, is_root};
@@ -131,7 +131,8 @@ fn check(store: &Store, steps: &[Make]) {
     assert_eq!(applied.notes, Vec::<String>::new());
     assert_eq!(describe(one.upper()), describe(two.upper()));
     assert_eq!(tar, tar_of(two.upper()));
-    assert_eq!(content_digest(one.upper()).unwrap(), content_digest(two.upper()).unwrap());
+    let content = |layer: &Path| content_digest(layer, Times::Ignored).unwrap();
+    assert_eq!(content(one.upper()), content(two.upper()));
 }
 
 proptest! {
@@ -145,7 +146,7 @@ proptest! {
 }
 
 #[test]
-fn content_digests_see_everything_but_times() {
+fn content_digests_see_everything_else_where_times_are_ignored() {
     use std::os::unix::fs::PermissionsExt as _;
     let fixture = fixture();
     let digest = |change: &dyn Fn(&Path)| {
@@ -153,7 +154,7 @@ fn content_digests_see_everything_but_times() {
         std::fs::create_dir(layer.upper().join("d")).unwrap();
         std::fs::write(layer.upper().join("d/f"), "content").unwrap();
         change(layer.upper());
-        content_digest(layer.upper()).unwrap()
+        content_digest(layer.upper(), Times::Ignored).unwrap()
     };
     let plain = digest(&|_| {});
     assert_eq!(
@@ -163,7 +164,9 @@ fn content_digests_see_everything_but_times() {
             file.set_modified(std::time::UNIX_EPOCH).unwrap();
         })
     );
-    let changes: [&dyn Fn(&Path); 6] = [
+    let changes: [&dyn Fn(&Path); 8] = [
+        &|root| assert_eq!(std::fs::copy(root.join("d/f"), root.join("d/h")).unwrap(), 7),
+        &|root| std::fs::hard_link(root.join("d/f"), root.join("d/h")).unwrap(),
         &|root| std::fs::write(root.join("d/f"), "Content").unwrap(),
         &|root| std::fs::set_permissions(root.join("d/f"), std::fs::Permissions::from_mode(0o600)).unwrap(),
         &|root| std::fs::rename(root.join("d/f"), root.join("d/g")).unwrap(),
@@ -179,6 +182,38 @@ fn content_digests_see_everything_but_times() {
     digests.sort();
     digests.dedup();
     assert_eq!(digests.len(), count);
+}
+
+#[test]
+fn content_digests_see_the_times_that_a_step_chose() {
+    let fixture = fixture();
+    let second = |seconds: u64| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    let set = |path: std::path::PathBuf, seconds: u64| {
+        std::fs::File::open(path).unwrap().set_modified(second(seconds)).unwrap();
+    };
+    let below = fixture.store.prepare_layer().unwrap();
+    std::fs::write(below.upper().join("kept"), "").unwrap();
+    set(below.upper().join("kept"), 50);
+    let below = strake_store::RootDir::open(below.upper()).unwrap();
+    let digest = |kept: u64, written: u64| {
+        let layer = fixture.store.prepare_layer().unwrap();
+        for (name, seconds) in [("kept", kept), ("written", written)] {
+            std::fs::write(layer.upper().join(name), "").unwrap();
+            set(layer.upper().join(name), seconds);
+        }
+        let (began_ns, ended_ns) = (100_000_000_000, 110_000_000_000);
+        content_digest(layer.upper(), Times::Chosen { began_ns, ended_ns, below: Some(&below) }).unwrap()
+    };
+    let plain = digest(50, 100);
+    assert_eq!(plain, digest(50, 109), "the step wrote it at another moment");
+    assert_eq!(
+        plain,
+        digest(105, 105),
+        "the time of what was changed without being written is nobody's choice"
+    );
+    let mut others = [digest(50, 99), digest(50, 111), digest(50, 50), digest(51, 100), plain];
+    others.sort();
+    assert!(others.windows(2).all(|two| two[0] != two[1]), "{others:?}");
 }
 
 #[test]

@@ -192,6 +192,23 @@ fn a_secret_counts_by_its_presence_only_and_is_kept_nowhere() {
 }
 
 #[test]
+fn a_step_that_chose_another_time_is_another_result() {
+    let file = |year: u32| {
+        format!("FROM busybox\nRUN echo 1 > /f; touch -d {year}-01-01 /f\nRUN stat -c %y /f > /seen\n")
+    };
+    let scene = Scene::new(&file(2001));
+    assert!(scene.content("seen", &[]).starts_with("2001-01-01"));
+    scene.file("Dockerfile", &file(2002));
+    assert!(scene.content("seen", &[]).starts_with("2002-01-01"));
+    // What is kept from below, with its time, is no choice: what stands on an equal result stays.
+    let kept = |word: &str| format!("{}RUN chmod 600 /f; : {word}\nRUN ls -l / > /list\n", file(2002));
+    scene.file("Dockerfile", &kept("one"));
+    scene.build(&[]);
+    scene.file("Dockerfile", &kept("two"));
+    scene.build(&[]).expect_ran(&["RUN chmod 600 /f; : two"]);
+}
+
+#[test]
 fn a_cache_mount_lives_on_outside_of_all_layers() {
     let step = |word: &str| {
         format!(
@@ -203,6 +220,23 @@ fn a_cache_mount_lives_on_outside_of_all_layers() {
     scene.file("Dockerfile", &step("two"));
     assert_eq!(scene.content("seen", &[]), "one\ntwo\n");
     assert!(!scene.sandbox.path("out/cache").exists(), "a mount point is left in the layer");
+}
+
+#[test]
+fn a_cache_that_begins_with_other_files_is_another_one() {
+    let file = |word: &str| {
+        format!(
+            "FROM busybox AS begin\nRUN mkdir /d && echo {word} > /d/log\nFROM busybox\n\
+            RUN --mount=type=cache,id=seeded,from=begin,source=/d,target=/c cat /c/log > /seen; echo more >> /c/log\n"
+        )
+    };
+    let scene = Scene::new(&file("one"));
+    assert_eq!(scene.content("seen", &[]), "one\n");
+    scene.file("Dockerfile", &file("two"));
+    assert_eq!(scene.content("seen", &[]), "two\n");
+    // The first one is still there, with what was left in it.
+    scene.file("Dockerfile", &file("one").replace("cat /c/log", "cat  /c/log"));
+    assert_eq!(scene.content("seen", &[]), "one\nmore\n");
 }
 
 #[test]

@@ -299,6 +299,35 @@ fn a_stage_that_says_it_is_another_one_is_refused() {
 }
 
 #[test]
+fn somebody_elses_image_with_the_right_labels_is_replaced() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let node = first_node(NINE);
+    node.prints(&["dimg", "build"]);
+    node.prints(&["dimg", "push", &repo]);
+    let name = format!("{repo}:latest");
+    assert!(with_state(&node.prints(&["dimg", "push", &repo]), "[OK]").is_empty(), "it is there");
+    let image = |name: &str| {
+        let run = Run::new("skopeo").args(["inspect", "--config", "--tls-verify=false"]);
+        let text = run.arg(format!("docker://{name}")).succeed().unwrap().stdout;
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let ours = image(&name);
+
+    // All that is to be read of ours, on other files.
+    let quoted = |(label, text): (&String, &String)| format!("LABEL {label}={}\n", serde_json::json!(text));
+    let text: String = labels(&name).iter().map(quoted).collect();
+    node.file("theirs/Dockerfile", &format!("FROM busybox\nRUN echo theirs > /file\n{text}"));
+    node.prints(&["build", "-q", "--network=none", "-t", &name, "--push", "theirs"]);
+    node.prints(&["rmi", &name]);
+    assert_ne!(image(&name)["rootfs"], ours["rootfs"]);
+
+    let pushed = node.prints(&["dimg", "push", &repo]);
+    assert_eq!(with_state(&pushed, "[OK]"), [name.clone()], "{pushed}");
+    assert_eq!(image(&name)["rootfs"], ours["rootfs"]);
+}
+
+#[test]
 fn a_login_for_one_command_is_enough() {
     if strake_testkit::program_on_path("docker-registry").is_none() {
         return strake_testkit::lacking("docker-registry");

@@ -363,6 +363,11 @@ fn only_stages_that_a_trusted_key_signed_are_used() {
     assert_eq!(assembled(&second, &["--trust", &trusted, "--sign-key", &key]), 9);
     assert_eq!(assembled(&first.another_node(), &["--trust", &trusted]), 0);
     assert_eq!(assembled(&first.another_node(), &["--trust", &stranger]), 9);
+    // A finished image that nobody signed is no finished image either.
+    first.prints(&["dimg", "push", &repo]);
+    let push = ["dimg", "push", "--sign-key", &key, &repo];
+    assert_eq!(with_state(&first.prints(&push), "[OK]"), [format!("{repo}:latest")]);
+    assert!(with_state(&first.prints(&push), "[OK]").is_empty());
     // The same for the commands that only exchange.
     let pulling = first.another_node();
     pulling.prints(&["dimg", "stages", "pull", "--trust", &stranger, &repo]);

@@ -157,7 +157,7 @@ impl Listing {
 }
 
 const LISTING_VERSION: &[u8] = b"strake listing 1\n";
-const FILES_VERSION: &[u8] = b"strake layer files 1\n";
+const FILES_VERSION: &[u8] = b"strake layer files 2\n";
 
 fn source_digest(source: &[Listed]) -> Digest {
     let mut encoder = Encoder::new("strake copied source 1");
@@ -207,7 +207,7 @@ impl Listed {
     }
 }
 
-/// The regular files of a layer by path, with the digests of their content.
+/// The regular files of a layer without extended attributes, by path, with the digests of their content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LayerFiles(HashMap<Vec<u8>, FileDigest>);
 

@@ -380,6 +380,22 @@ fn unchanged_files_are_linked_from_the_earlier_layer() {
 }
 
 #[test]
+fn a_file_that_lost_its_attributes_is_not_linked_from_a_layer_where_it_had_them() {
+    let world = World::with(&[], &[]);
+    world.write("stage/d/tool", "x");
+    let path = world.path("stage/d/tool");
+    let file = fs::File::open(&path).unwrap();
+    rustix::fs::fsetxattr(&file, "user.note", b"once", rustix::fs::XattrFlags::empty()).unwrap();
+    let op = world.op(&["stage:d"], "/n");
+    let first = world.run(&op, None).unwrap();
+    // Its times stay what they are: it may be the file of a layer further down, which another step had changed.
+    rustix::fs::fremovexattr(&file, "user.note").unwrap();
+    let second = world.run(&op, Some(&first)).unwrap();
+    let mut value = [0; 16];
+    assert!(rustix::fs::lgetxattr(second.path.join("n/tool"), "user.note", &mut value[..]).is_err());
+}
+
+#[test]
 fn listings_name_what_differs_and_ignore_times() {
     let world = World::with(&["d/a", "d/b", "d/c", "d/t", "other"], &[]);
     let op = world.op(&["d"], "/n");

@@ -115,7 +115,8 @@ fn is_predictable(layout: &Layout<'_>) -> bool {
     layout.dirs.iter().flat_map(|dir| dir.leaves.values()).all(is_plain)
 }
 
-/// Which files of the layer have which content, as far as it is known.
+/// Which files of the layer have which content, as far as it is known. What has extended attributes is left out: a later
+/// layer cannot link it without them.
 fn layer_files(layout: &Layout<'_>) -> LayerFiles {
     let mut files = LayerFiles::default();
     for dir in &layout.dirs {
@@ -123,6 +124,7 @@ fn layer_files(layout: &Layout<'_>) -> LayerFiles {
             if let Content::Entry { tree, index } = leaf.content
                 && let Some(digest) = tree.digest(index)
                 && leaf.link.is_none()
+                && tree.entries()[index].xattrs.is_empty()
             {
                 files.insert(join(&dir.path, name), digest);
             }

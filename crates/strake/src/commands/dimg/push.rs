@@ -431,7 +431,10 @@ impl<'a> Push<'a> {
     /// Whether the tag stands for an image on top of our last stage.
     fn has_finished(&self, tagging: &Tagging<'_>) -> Result<bool, Failure> {
         match self.session.with(|env| image::peek(env, tagging.name, &self.platform)) {
-            Ok(Some(image)) => tagging.is_as_meant(&image.config),
+            Ok(Some(image)) => {
+                let is_trusted = image.distrust(&self.session.settings.trusted_keys).is_none();
+                Ok(is_trusted && tagging.is_as_meant(&image.config)?)
+            }
             // Whatever it is that has the tag: it is not ours.
             Ok(None) | Err(ImageError::Malformed { .. } | ImageError::Platform { .. }) => Ok(false),
             Err(error) => Err(error.into()),

@@ -13,7 +13,7 @@ use strake_frontend::stagefile::ImageId;
 use strake_frontend::stagefile::plan::Mode;
 use strake_git::Repository;
 use strake_graph::{Graph, History, ImageOp, Op, Span, Stage, Step};
-use strake_oci::{ImageConfig, Platform, Reference};
+use strake_oci::{ContainerConfig, ImageConfig, Platform, Reference};
 
 use super::printer::Printer;
 use super::tags::{Scheme, Surroundings, tags};
@@ -166,10 +166,13 @@ impl Tagging<'_> {
         self.is_as_meant(&known)
     }
 
-    /// Whether the image of this configuration is the one that the name is to stand for.
+    /// Whether the image of this configuration is the one that the name is to stand for: its labels say so, but anybody can
+    /// write labels, so it has to be the same image in all else too.
     pub(super) fn is_as_meant(&self, known: &ImageConfig) -> Result<bool, Failure> {
         let (id, stage) = self.stage()?;
-        Ok(known.config.labels == self.labels(id, &stage))
+        let labels = self.labels(id, &stage);
+        let config = ContainerConfig { labels, ..stage.config };
+        Ok(known.config == config && known.rootfs.diff_ids == stage.rootfs.diff_ids)
     }
 
     fn stage(&self) -> Result<(strake_oci::ImageId, ImageConfig), Failure> {
