@@ -272,9 +272,11 @@ impl Crew {
             return Ok(());
         }
         loop {
+            let goes_on = state.goes_on();
             let task = state.task(image);
             let Some(entry) = task.sheet.pop_front() else {
-                if task.is_over() {
+                // After a failure nobody begins it any more.
+                if task.is_over() || !goes_on && matches!(task.progress, Progress::Waiting) {
                     return Ok(());
                 }
                 state = self.wait(state);
@@ -402,3 +404,6 @@ impl Drop for Claim<'_> {
 fn stopped() -> Failure {
     Failure::new(Kind::Interrupted, "another image has failed")
 }
+
+#[cfg(test)]
+mod tests;
