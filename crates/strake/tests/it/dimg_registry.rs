@@ -323,7 +323,7 @@ fn somebody_elses_image_with_the_right_labels_is_replaced() {
     assert_ne!(image(&name)["rootfs"], ours["rootfs"]);
 
     let pushed = node.prints(&["dimg", "push", &repo]);
-    assert_eq!(with_state(&pushed, "[OK]"), [name.clone()], "{pushed}");
+    assert_eq!(with_state(&pushed, "[OK]"), std::slice::from_ref(&name), "{pushed}");
     assert_eq!(image(&name)["rootfs"], ours["rootfs"]);
 }
 
