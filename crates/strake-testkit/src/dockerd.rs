@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::requirement::{is_root, program_on_path};
@@ -105,8 +105,8 @@ impl Dockerd {
     }
 
     fn start(&self, daemon: &Path) -> Outcome<()> {
-        let mut keeper = Command::new("setsid");
-        keeper.args(["sh", "-c", include_str!("keeper.sh"), "keeper"]).arg(&self.directory).arg(daemon);
+        let run = Run::new("setsid").args(["sh", "-c", include_str!("keeper.sh"), "keeper"]);
+        let mut keeper = run.arg(&self.directory).arg(daemon).watched();
         keeper.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut keeper = keeper.spawn().map_err(Failure::at("start the keeper of dockerd"))?;
         let begun = Instant::now();

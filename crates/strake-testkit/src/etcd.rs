@@ -1,15 +1,15 @@
 //! Debian's etcd on a free port of the loopback interface, to be stopped, frozen and started again.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::requirement::program_on_path;
-use crate::{Failure, Outcome, Run};
+use crate::{Failure, Outcome, Port, Run};
 
 /// What etcd logs when it answers clients.
 const READY: &str = "ready to serve";
@@ -33,7 +33,8 @@ pub struct Etcd {
     process: Option<Child>,
     directory: tempfile::TempDir,
     arguments: Vec<String>,
-    port: u16,
+    port: Port,
+    _peers: Port,
 }
 
 impl Etcd {
@@ -50,20 +51,22 @@ impl Etcd {
     /// # Errors
     /// As [`Etcd::start`].
     pub fn start_with(options: EtcdOptions<'_>) -> Outcome<Self> {
-        let mut last = Failure::new("no free port");
-        // Between finding a free port and using it somebody else may take it.
-        for _ in 0..5 {
-            match Self::try_start(options) {
-                Ok(etcd) => return Ok(etcd),
-                Err(failure) => last = failure,
-            }
+        // In memory: etcd syncs every write, and a disk that others keep busy makes it lose its leader.
+        let directory = tempfile::Builder::new().prefix("strake-etcd-").tempdir_in("/dev/shm");
+        let directory = directory.map_err(Failure::at("create a directory for etcd"))?;
+        let (port, peers) = (Port::claim()?, Port::claim()?);
+        let arguments = arguments(directory.path(), &port, &peers, options);
+        let mut etcd = Self { process: None, directory, arguments, port, _peers: peers };
+        etcd.launch()?;
+        if options.users {
+            etcd.add_users()?;
         }
-        Err(last)
+        Ok(etcd)
     }
 
     /// `127.0.0.1:PORT`, where clients are served.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.port.address().to_string()
     }
 
     /// Kills it, as a power failure would. What it has acknowledged is kept.
@@ -100,8 +103,8 @@ impl Etcd {
     /// When it does not answer with 200.
     pub fn ask(&self, path: &str, body: &str) -> Outcome<String> {
         let doing = |error: std::io::Error| Failure::new(format!("ask etcd {path}: {error}"));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).map_err(doing)?;
+        let mut stream =
+            TcpStream::connect_timeout(&self.port.address(), Duration::from_secs(5)).map_err(doing)?;
         stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(doing)?;
         let (address, length) = (self.address(), body.len());
         // HTTP/1.0: neither chunks nor a connection that stays open.
@@ -115,27 +118,13 @@ impl Etcd {
         }
     }
 
-    fn try_start(options: EtcdOptions<'_>) -> Outcome<Self> {
-        // In memory: etcd syncs every write, and a disk that others keep busy makes it lose its leader.
-        let directory = tempfile::Builder::new().prefix("strake-etcd-").tempdir_in("/dev/shm");
-        let directory = directory.map_err(Failure::at("create a directory for etcd"))?;
-        let (port, peers) = free_ports()?;
-        let arguments = arguments(directory.path(), port, peers, options);
-        let mut etcd = Self { process: None, directory, arguments, port };
-        etcd.launch()?;
-        if options.users {
-            etcd.add_users()?;
-        }
-        Ok(etcd)
-    }
-
     fn launch(&mut self) -> Outcome<()> {
         let program = program_on_path("etcd").ok_or_else(|| Failure::new("etcd"))?;
         let log = std::fs::File::create(self.log()).map_err(Failure::at("create etcd's log"))?;
         let log_too = log.try_clone().map_err(Failure::at("share etcd's log"))?;
         // setpriv: the kernel stops etcd when the test dies without running its guards.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program).args(&self.arguments).env_clear();
+        let run = Run::new("setpriv").args(["--pdeathsig", "KILL"]).arg(program).args(&self.arguments);
+        let mut command = run.watched();
         command.stdin(Stdio::null()).stdout(log).stderr(log_too);
         self.process = Some(command.spawn().map_err(Failure::at("start etcd"))?);
         self.wait_until_ready()
@@ -150,7 +139,7 @@ impl Etcd {
             }
             let ended = self.process.as_mut().map(Child::try_wait);
             let is_gone = !matches!(ended, Some(Ok(None)));
-            if is_gone || begun.elapsed() > Duration::from_secs(30) {
+            if is_gone || begun.elapsed() > Duration::from_secs(60) {
                 return Err(Failure::new(format!("etcd does not answer:\n{log}")));
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -192,19 +181,9 @@ impl Drop for Etcd {
     }
 }
 
-/// Two ports, free at the same time.
-fn free_ports() -> Outcome<(u16, u16)> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Failure::at("find a free port"));
-    let (first, second) = (bind()?, bind()?);
-    let port = |listener: &TcpListener| {
-        listener.local_addr().map(|address| address.port()).map_err(Failure::at("find a free port"))
-    };
-    Ok((port(&first)?, port(&second)?))
-}
-
-fn arguments(directory: &Path, port: u16, peers: u16, options: EtcdOptions<'_>) -> Vec<String> {
+fn arguments(directory: &Path, port: &Port, peers: &Port, options: EtcdOptions<'_>) -> Vec<String> {
     let scheme = if options.tls.is_some() { "https" } else { "http" };
-    let (clients, peers) = (format!("{scheme}://127.0.0.1:{port}"), format!("http://127.0.0.1:{peers}"));
+    let (clients, peers) = (format!("{scheme}://{}", port.address()), format!("http://{}", peers.address()));
     let mut arguments = vec![
         "--name=strake".to_owned(),
         format!("--data-dir={}", directory.join("content").display()),

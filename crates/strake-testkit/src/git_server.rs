@@ -5,15 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::requirement::program_on_path;
-use crate::server::{Server, on_free_port};
-use crate::{Failure, Outcome, Run, is_root};
+use crate::server::Server;
+use crate::{Failure, Outcome, Port, Run, is_root};
 
 /// An sshd with a host key of its own, which lets in whoever has the key [`SshServer::key`], as the user of the test run.
 #[derive(Debug)]
 pub struct SshServer {
     server: Option<Server>,
     directory: tempfile::TempDir,
-    port: u16,
+    port: Port,
     user: String,
 }
 
@@ -30,19 +30,17 @@ impl SshServer {
     /// When a program is missing or sshd does not answer.
     pub fn start() -> Outcome<Self> {
         let user = Run::new("id").arg("-un").succeed()?.stdout.trim().to_owned();
-        on_free_port(|port| {
-            let directory = temporary("strake-sshd-")?;
-            let mut server = Self { server: None, directory, port, user: user.clone() };
-            let root = server.directory.path();
-            for name in ["host_key", "key", "other_key"] {
-                keygen(root, name, &["-t", "ed25519", "-N", ""])?;
-            }
-            write(&root.join("authorized_keys"), &read(&root.join("key.pub"))?)?;
-            let host = read(&root.join("host_key.pub"))?;
-            write(&server.known_hosts(), &format!("[127.0.0.1]:{port} {host}"))?;
-            server.resume()?;
-            Ok(server)
-        })
+        let mut server =
+            Self { server: None, directory: temporary("strake-sshd-")?, port: Port::claim()?, user };
+        let root = server.directory.path();
+        for name in ["host_key", "key", "other_key"] {
+            keygen(root, name, &["-t", "ed25519", "-N", ""])?;
+        }
+        write(&root.join("authorized_keys"), &read(&root.join("key.pub"))?)?;
+        let host = read(&root.join("host_key.pub"))?;
+        write(&server.known_hosts(), &format!("[127.0.0.1]:{} {host}", server.port()))?;
+        server.resume()?;
+        Ok(server)
     }
 
     /// Starts it again, on the same port and with the same keys, after [`SshServer::stop`].
@@ -55,7 +53,7 @@ impl SshServer {
             // Where Debian's sshd locks itself in; its service would have made it.
             std::fs::create_dir_all("/run/sshd").map_err(Failure::at("create /run/sshd"))?;
         }
-        let (root, port) = (self.directory.path().display(), self.port);
+        let (root, port) = (self.directory.path().display(), self.port());
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {root}/host_key\nAuthorizedKeysFile {root}/authorized_keys\n\
              PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n\
@@ -65,7 +63,7 @@ impl SshServer {
         write(&path, &config)?;
         let path = path.display().to_string();
         let log = self.directory.path().join("log");
-        self.server = Some(Server::start(&program, &["-D", "-e", "-f", &path], port, &log)?);
+        self.server = Some(Server::start(&program, &["-D", "-e", "-f", &path], &self.port, &log)?);
         Ok(())
     }
 
@@ -81,12 +79,12 @@ impl SshServer {
 
     /// `USER@127.0.0.1:PORT`.
     pub fn address(&self) -> String {
-        format!("{}@127.0.0.1:{}", self.user, self.port)
+        format!("{}@{}", self.user, self.port.address())
     }
 
     /// The port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The private key that lets in.
@@ -115,7 +113,7 @@ impl SshServer {
 pub struct HttpGitServer {
     server: Option<Server>,
     directory: tempfile::TempDir,
-    port: u16,
+    port: Port,
 }
 
 impl HttpGitServer {
@@ -142,28 +140,26 @@ impl HttpGitServer {
     /// # Errors
     /// When it does not answer.
     pub fn start(root: &Path, access: HttpAccess) -> Outcome<Self> {
-        on_free_port(|port| {
-            let mut server = Self { server: None, directory: temporary("strake-httpd-")?, port };
-            let scripts = server.directory.path().join("cgi-bin");
-            std::fs::create_dir(&scripts).map_err(Failure::at("create cgi-bin"))?;
-            let script = scripts.join("git");
-            let shown = root.display();
-            write(
-                &script,
-                &format!(
-                    "#!/bin/sh\nexport GIT_PROJECT_ROOT='{shown}' GIT_HTTP_EXPORT_ALL=1\nexec git http-backend\n"
-                ),
-            )?;
-            std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755))
-                .map_err(Failure::at("make the script of git executable"))?;
-            let line = match access {
-                HttpAccess::Anybody => "",
-                HttpAccess::Password => "/cgi-bin:strake:secret\n",
-            };
-            write(&server.directory.path().join("httpd.conf"), line)?;
-            server.resume()?;
-            Ok(server)
-        })
+        let mut server = Self { server: None, directory: temporary("strake-httpd-")?, port: Port::claim()? };
+        let scripts = server.directory.path().join("cgi-bin");
+        std::fs::create_dir(&scripts).map_err(Failure::at("create cgi-bin"))?;
+        let script = scripts.join("git");
+        let shown = root.display();
+        write(
+            &script,
+            &format!(
+                "#!/bin/sh\nexport GIT_PROJECT_ROOT='{shown}' GIT_HTTP_EXPORT_ALL=1\nexec git http-backend\n"
+            ),
+        )?;
+        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755))
+            .map_err(Failure::at("make the script of git executable"))?;
+        let line = match access {
+            HttpAccess::Anybody => "",
+            HttpAccess::Password => "/cgi-bin:strake:secret\n",
+        };
+        write(&server.directory.path().join("httpd.conf"), line)?;
+        server.resume()?;
+        Ok(server)
     }
 
     /// Starts it again on the same port after [`HttpGitServer::stop`].
@@ -173,11 +169,11 @@ impl HttpGitServer {
     pub fn resume(&mut self) -> Outcome<()> {
         let program = program_on_path("busybox").ok_or_else(|| Failure::new("busybox"))?;
         let root = self.directory.path().display();
-        let (address, config) = (format!("127.0.0.1:{}", self.port), format!("{root}/httpd.conf"));
+        let (address, config) = (self.port.address().to_string(), format!("{root}/httpd.conf"));
         let root = root.to_string();
         let args = ["httpd", "-f", "-vv", "-p", &address, "-h", &root, "-c", &config];
         let log = self.directory.path().join("log");
-        self.server = Some(Server::start(&program, &args, self.port, &log)?);
+        self.server = Some(Server::start(&program, &args, &self.port, &log)?);
         Ok(())
     }
 
@@ -188,7 +184,7 @@ impl HttpGitServer {
 
     /// The URL of a repository, by its path below the root. `user` is nothing, or like `name:password@`.
     pub fn url(&self, user: &str, repository: &str) -> String {
-        format!("http://{user}127.0.0.1:{}/cgi-bin/git/{repository}", self.port)
+        format!("http://{user}{}/cgi-bin/git/{repository}", self.port.address())
     }
 
     /// What the web server has logged.

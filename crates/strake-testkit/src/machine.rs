@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -44,9 +44,8 @@ pub struct Machine {
 impl Machine {
     /// A machine named `name` without a connection; what it writes belongs below `directory`.
     pub(crate) fn start(name: &str, address: Ipv4Addr, directory: &Path) -> Outcome<Self> {
-        let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-        command.args(["sh", "-c", KEEPER, "keeper", name]);
+        let run = Run::new("unshare").args(["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child"]);
+        let mut command = run.args(["--mount-proc", "sh", "-c", KEEPER, "keeper", name]).watched();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let keeper = command.spawn().map_err(Failure::at(format!("start machine {name}")))?;
         let mut machine = Self { keeper, address, directory: directory.into() };
@@ -84,7 +83,7 @@ impl Machine {
             if shown.stdout.contains(state) {
                 return Ok(());
             }
-            if begun.elapsed() > Duration::from_secs(20) {
+            if begun.elapsed() > Duration::from_secs(60) {
                 return Err(Failure::new(format!("{interface} never gets {state}:\n{shown}")));
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -109,12 +108,12 @@ impl Machine {
     /// Waits until something on this machine accepts connections at `port`.
     ///
     /// # Errors
-    /// When nothing does within 20 seconds, or `is_gone` says that nothing will.
+    /// When nothing does within 60 seconds, or `is_gone` says that nothing will.
     pub fn wait_until_listening(&self, port: u16, mut is_gone: impl FnMut() -> bool) -> Outcome<()> {
         let begun = Instant::now();
         let address = SocketAddr::from((self.address, port));
         while self.within(move || TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err())? {
-            if is_gone() || begun.elapsed() > Duration::from_secs(20) {
+            if is_gone() || begun.elapsed() > Duration::from_secs(60) {
                 return Err(Failure::new(format!("nothing listens at {address}")));
             }
             // Another program's readiness has no event to wait for.

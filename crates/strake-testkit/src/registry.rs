@@ -4,12 +4,11 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::requirement::program_on_path;
-use crate::server::on_free_port;
-use crate::{Failure, Machine, Outcome, Run};
+use crate::{Failure, Machine, Outcome, Port, Run};
 
 /// How a registry is to behave.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +29,7 @@ pub struct Registry {
     process: Child,
     directory: tempfile::TempDir,
     address: SocketAddr,
+    _port: Option<Port>,
 }
 
 impl Registry {
@@ -46,8 +46,11 @@ impl Registry {
     /// # Errors
     /// As [`Registry::start`]; with TLS also when `openssl` is missing.
     pub fn start_with(options: RegistryOptions) -> Outcome<Self> {
-        let program = program()?;
-        on_free_port(|port| Self::try_start(&program, port, options))
+        let (program, port) = (program()?, Port::claim()?);
+        let mut registry = Self::spawn(&program, options, port.address(), Path::new("/var/tmp"), &[])?;
+        registry._port = Some(port);
+        registry.wait_until_ready()?;
+        Ok(registry)
     }
 
     /// Starts a registry on a machine of a cluster, at port 5000.
@@ -100,13 +103,6 @@ impl Registry {
         self.directory.path().join("cert.pem")
     }
 
-    fn try_start(program: &Path, port: u16, options: RegistryOptions) -> Outcome<Self> {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut registry = Self::spawn(program, options, address, Path::new("/var/tmp"), &[])?;
-        registry.wait_until_ready()?;
-        Ok(registry)
-    }
-
     /// Starts the program by way of `words`, with its files below `parent`.
     fn spawn(
         program: &Path,
@@ -126,17 +122,17 @@ impl Registry {
         // setpriv: the kernel stops the registry when the test dies without running its guards. Twice, because
         // entering a machine leaves a process in between.
         let guard = ["setpriv", "--pdeathsig", "KILL"];
-        let mut command = Command::new(guard[0]);
-        command.args(&guard[1..]).args(words).args(guard).arg(program).arg("serve").arg(&config);
+        let run = Run::new(guard[0]).args(&guard[1..]).args(words).args(guard);
+        let mut command = run.arg(program).arg("serve").arg(&config).watched();
         command.stdin(Stdio::null()).stdout(log).stderr(log_too);
         let process = command.spawn().map_err(Failure::at("start docker-registry"))?;
-        Ok(Self { process, directory, address })
+        Ok(Self { process, directory, address, _port: None })
     }
 
     fn wait_until_ready(&mut self) -> Outcome<()> {
         let begun = Instant::now();
         while TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_err() {
-            if has_ended(&mut self.process) || begun.elapsed() > Duration::from_secs(20) {
+            if has_ended(&mut self.process) || begun.elapsed() > Duration::from_secs(60) {
                 return Err(self.silent(&Failure::new("no answer")));
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -61,6 +61,25 @@ impl Running {
         Ok(status.is_some())
     }
 
+    /// Waits until something that it started has stopped itself (`kill -STOP $$`), to go on with [`thaw`](Self::thaw).
+    ///
+    /// # Errors
+    /// When the program ends before, or nothing stops in 90 seconds.
+    pub fn wait_for_stop(&mut self) -> Outcome<()> {
+        let until = Instant::now() + PATIENCE;
+        while !self.tree().into_iter().any(|pid| stat(pid).is_some_and(|(state, _)| state == 'T')) {
+            if self.has_ended()? || Instant::now() > until {
+                return Err(Failure::new(format!(
+                    "nothing of {} stops; it said:\n{}",
+                    self.shown,
+                    self.said()?
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// Stops it and everything it started, until [`thaw`](Self::thaw). Returns when all of it stands still.
     ///
     /// # Errors
@@ -84,7 +103,7 @@ impl Running {
         }
     }
 
-    /// Lets it go on after [`freeze`](Self::freeze).
+    /// Lets all of it go on that was [frozen](Self::freeze) or has stopped itself.
     pub fn thaw(&self) {
         // Children first: a parent that sees them stopped could take that for news.
         self.tree().into_iter().rev().for_each(|pid| send(pid, Signal::CONT));

@@ -4,6 +4,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
 use serde_json::json;
 
 use crate::{Base, Failure, Finished, Outcome, Run, TestUser, base_tar, write_docker_archive};
@@ -39,6 +40,8 @@ impl Sandbox {
     }
 
     fn create(program: impl Into<PathBuf>, user: Option<TestUser>, parent: &Path) -> Outcome<Self> {
+        // Modes of files are part of what is built and compared; whoever runs the tests may have another umask.
+        rustix::process::umask(Mode::from_raw_mode(0o022));
         // /var/tmp is on a disk; overlayfs in a user namespace does not work on every tmpfs.
         let directory = tempfile::Builder::new().prefix("strake-it-").tempdir_in(parent);
         let directory =

@@ -1,11 +1,11 @@
 //! Programs that serve on a port of the loopback interface until their guard is dropped.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, Port, Run};
 
 /// A server that answers.
 #[derive(Debug)]
@@ -16,13 +16,13 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts `program` and waits until somebody answers on `port`; what it prints goes to `log`.
-    pub(crate) fn start(program: &Path, args: &[&str], port: u16, log: &Path) -> Outcome<Self> {
+    pub(crate) fn start(program: &Path, args: &[&str], port: &Port, log: &Path) -> Outcome<Self> {
         let shown = program.display();
         let file = std::fs::File::create(log).map_err(Failure::at(format!("create the log of {shown}")))?;
         let file_too = file.try_clone().map_err(Failure::at(format!("share the log of {shown}")))?;
         // setpriv: the kernel stops the server when the test dies without running its guards.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program).args(args);
+        let run = Run::new("setpriv").args(["--pdeathsig", "KILL"]).arg(program).args(args);
+        let mut command = run.watched();
         command.stdin(Stdio::null()).stdout(file).stderr(file_too);
         let process = command.spawn().map_err(Failure::at(format!("start {shown}")))?;
         let mut server = Self { process, log: log.to_owned() };
@@ -35,12 +35,11 @@ impl Server {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn wait_until_ready(&mut self, program: &Path, port: u16) -> Outcome<()> {
+    fn wait_until_ready(&mut self, program: &Path, port: &Port) -> Outcome<()> {
         let begun = Instant::now();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+        while TcpStream::connect_timeout(&port.address(), Duration::from_secs(1)).is_err() {
             let gone = self.process.try_wait().is_ok_and(|status| status.is_some());
-            if gone || begun.elapsed() > Duration::from_secs(20) {
+            if gone || begun.elapsed() > Duration::from_secs(60) {
                 let message = format!("{} does not answer:\n{}", program.display(), self.log());
                 return Err(Failure::new(message));
             }
@@ -56,21 +55,4 @@ impl Drop for Server {
         drop(self.process.kill());
         drop(self.process.wait());
     }
-}
-
-/// Starts a server on a free port. Between finding a free port and using it somebody else may take it.
-pub(crate) fn on_free_port<T>(mut start: impl FnMut(u16) -> Outcome<T>) -> Outcome<T> {
-    let mut last = Failure::new("no free port");
-    for _ in 0..5 {
-        match start(free_port()?) {
-            Ok(server) => return Ok(server),
-            Err(failure) => last = failure,
-        }
-    }
-    Err(last)
-}
-
-fn free_port() -> Outcome<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::at("find a free port"))?;
-    Ok(listener.local_addr().map_err(Failure::at("find a free port"))?.port())
 }

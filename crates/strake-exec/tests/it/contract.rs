@@ -1,7 +1,5 @@
 //! What every executor promises, tried on each of them.
 
-use std::time::{Duration, Instant};
-
 use strake_exec::{Cancel, ExecError, ExitStatus, HostEntry, MountKind, Rootfs};
 
 use crate::Case;
@@ -138,21 +136,19 @@ fn everything_ends_with_the_process(new: &dyn Fn() -> Sandbox) {
     let mut sandbox = new();
     let mark = sandbox.directory("mark");
     sandbox.mount("/mark", MountKind::Bind { source: mark.clone() }, false);
-    let start = Instant::now();
-    sandbox.output(
-        "(trap '' TERM HUP INT; echo >/mark/started; while :; do sleep 1; done) & setsid sleep 600 & \
-         while ! [ -e /mark/started ]; do :; done",
-    );
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-    assert_eq!(sandbox::processes_named("sleep 600"), 0);
+    let sleep = sandbox::sleep(0);
+    sandbox.output(&format!(
+        "(trap '' TERM HUP INT; echo >/mark/started; while :; do sleep 1; done) & setsid {sleep} & \
+         while ! [ -e /mark/started ]; do :; done"
+    ));
+    assert_eq!(sandbox::processes_named(&sleep), 0);
 }
 
 fn cancelling(new: &dyn Fn() -> Sandbox) {
     let mut sandbox = new();
-    sandbox.container.process.args =
-        ["/bin/sh", "-c", "trap '' TERM INT; echo ready; sleep 601 & while :; do sleep 1; done"]
-            .map(str::to_owned)
-            .into();
+    let sleep = sandbox::sleep(1);
+    let script = format!("trap '' TERM INT; echo ready; {sleep} & while :; do sleep 1; done");
+    sandbox.container.process.args = vec!["/bin/sh".to_owned(), "-c".to_owned(), script];
     let cancel = Cancel::new();
     let mut output = |_, bytes: &[u8]| {
         if bytes.starts_with(b"ready") {
@@ -162,7 +158,7 @@ fn cancelling(new: &dyn Fn() -> Sandbox) {
     };
     let io = strake_exec::Io { output: &mut output, stdin: strake_exec::Stdin::Null };
     assert_eq!(sandbox.executor.run(&sandbox.container, io, &cancel), Err(ExecError::Cancelled));
-    assert_eq!(sandbox::processes_named("sleep 601"), 0);
+    assert_eq!(sandbox::processes_named(&sleep), 0);
     // A thrown switch stays thrown.
     assert_eq!(
         sandbox::run(&*sandbox.executor, &sandbox.container, &cancel).status,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
 
 use strake_exec::{ExecError, ExitStatus, Network};
@@ -288,9 +289,10 @@ pub(crate) const VICTIM: &str = "--victim";
 pub(crate) fn victim() {
     let mut sandbox = Sandbox::new();
     // With a set-user-id program the kernel forgets the parent-death signal; the monitor does not forget.
-    sandbox.container.process.args =
-        ["/bin/sh", "-c", "trap '' TERM HUP; echo up >&2; sleep 603; sleep 603"].map(str::to_owned).into();
-    let mut output = |_, _: &[u8]| crate::say("up");
+    let sleep = sandbox::sleep(2);
+    let script = format!("trap '' TERM HUP; echo up >&2; {sleep}; {sleep}");
+    sandbox.container.process.args = vec!["/bin/sh".to_owned(), "-c".to_owned(), script];
+    let mut output = |_, _: &[u8]| crate::say(&sleep);
     let io = strake_exec::Io { output: &mut output, stdin: strake_exec::Stdin::Null };
     let _ = sandbox.executor.run(&sandbox.container, io, &Default::default());
 }
@@ -304,12 +306,12 @@ fn nothing_outlives_a_killed_executor() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let mut byte = [0];
-    std::io::Read::read_exact(victim.stdout.as_mut().unwrap(), &mut byte).unwrap();
+    let mut sleep = String::new();
+    BufReader::new(victim.stdout.as_mut().unwrap()).read_line(&mut sleep).unwrap();
     victim.kill().unwrap();
     victim.wait().unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while sandbox::processes_named("sleep 603") > 0 {
+    while sandbox::processes_named(sleep.trim()) > 0 {
         assert!(std::time::Instant::now() < deadline, "still there");
         std::thread::yield_now();
     }

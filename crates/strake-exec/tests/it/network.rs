@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use strake_exec::{ExecError, ExitStatus, Network, Options, OwnExecutor};
+use strake_exec::{ExecError, ExitStatus, MountKind, Network, Options, OwnExecutor};
 
 use crate::Case;
 use crate::sandbox::{self, Sandbox};
@@ -28,11 +28,11 @@ fn available() -> Option<Sandbox> {
     Some(sandbox)
 }
 
-/// The address of the host on its outer interface. Connecting a datagram socket sends nothing.
-fn outer_address() -> String {
+/// The address of the host on its outer interface, if it has one. Connecting a datagram socket sends nothing.
+fn outer_address() -> Option<String> {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("198.51.100.1:9").unwrap();
-    socket.local_addr().unwrap().ip().to_string()
+    socket.connect("198.51.100.1:9").ok()?;
+    Some(socket.local_addr().unwrap().ip().to_string())
 }
 
 fn private() {
@@ -47,7 +47,8 @@ fn private() {
     let gateway = "$(awk '$2 == \"00000000\" { print $3 }' /proc/net/route | head -n 1)";
     let dotted =
         format!("g={gateway}; g=$(printf '%d.%d.%d.%d' 0x${{g:6:2}} 0x${{g:4:2}} 0x${{g:2:2}} 0x${{g:0:2}})");
-    for address in ["127.0.0.1", "$g", &outer_address()] {
+    let outer = outer_address();
+    for address in ["127.0.0.1", "$g"].into_iter().chain(outer.as_deref()) {
         let outcome = sandbox.sh(&format!("{dotted}; nc -w 2 {address} {port} </dev/null"));
         assert_ne!(outcome.status, Ok(ExitStatus::Exited(0)), "{address}: {outcome:?}");
     }
@@ -79,23 +80,31 @@ fn private_is_kept_for_the_next_and_ends_with_the_executor() {
     // Those of earlier executors may still be on their way out.
     wait_until_no_keepers();
     // The first leaves a listener behind in the background; the next one has the same network, and finds it gone.
-    let first = sandbox.sh("nc -l -p 4711 & sleep 0.1; nc -w 1 127.0.0.1 4711 </dev/null && echo there");
+    let first = sandbox.sh("nc -l -p 4711 & until grep -qs :1267 /proc/net/tcp /proc/net/tcp6; do :; done; \
+         nc -w 9 127.0.0.1 4711 </dev/null && echo there");
     assert_eq!((first.status, first.stdout.as_str()), (Ok(ExitStatus::Exited(0)), "there\n"));
     assert_eq!(keepers(), 1);
     let next = sandbox.sh("nc -w 1 127.0.0.1 4711 </dev/null || echo gone");
     assert_eq!((next.status, next.stdout.as_str()), (Ok(ExitStatus::Exited(0)), "gone\n"));
     assert_eq!(keepers(), 1);
-    // Two at once never share.
-    let other = Sandbox::new();
+    // Two at once never share. Both wait until the other one listens as well.
+    let mut other = Sandbox::new();
+    let place = sandbox.directory("place");
+    for sandbox in [&mut sandbox, &mut other] {
+        sandbox.mount("/place", MountKind::Bind { source: place.clone() }, false);
+    }
     std::thread::scope(|scope| {
-        for mut container in [sandbox.container.clone(), other.container.clone()] {
+        for (name, mut container) in [("a", sandbox.container.clone()), ("b", other.container.clone())] {
             let executor = &sandbox.executor;
             scope.spawn(move || {
                 let mut output = |_, _: &[u8]| {};
                 let io = strake_exec::Io { output: &mut output, stdin: strake_exec::Stdin::Null };
                 container.network = Network::Private;
-                let script = "nc -l -p 4712 & sleep 0.3; kill %1";
-                container.process.args = ["/bin/sh", "-c", script].map(str::to_owned).into();
+                let script = format!(
+                    "nc -l -p 4712 & until grep -qs :1268 /proc/net/tcp /proc/net/tcp6; do :; done; touch /place/{name}; \
+                     until [ -e /place/a ] && [ -e /place/b ]; do :; done; kill %1"
+                );
+                container.process.args = vec!["/bin/sh".to_owned(), "-c".to_owned(), script];
                 let status = executor.run(&container, io, &Default::default());
                 assert_eq!(status, Ok(ExitStatus::Exited(0)));
             });
@@ -107,7 +116,7 @@ fn private_is_kept_for_the_next_and_ends_with_the_executor() {
 }
 
 fn wait_until_no_keepers() {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while keepers() > 0 {
         assert!(std::time::Instant::now() < deadline, "a network outlives its executor");
         std::thread::yield_now();

@@ -210,6 +210,11 @@ pub(crate) fn missing(what: &str) {
 }
 
 /// How many processes of the machine have this command line.
+/// A `sleep` that no test has which runs at the same time, or was killed before.
+pub(crate) fn sleep(kind: u32) -> String {
+    format!("sleep {}", 100_000_000 + std::process::id() * 10 + kind)
+}
+
 pub(crate) fn processes_named(command: &str) -> usize {
     let mut count = 0;
     for entry in fs::read_dir("/proc").unwrap().flatten() {

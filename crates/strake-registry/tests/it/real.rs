@@ -1,7 +1,6 @@
 //! Against Debian's docker-registry.
 
 use std::io::Write;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,6 +12,7 @@ use strake_registry::{
     BlobSource, Client, ClientIdentity, Credential, Credentials, ErrorKind, HostTls, Pushed, RegistryConfig,
     RegistryError, Secret,
 };
+use strake_testkit::Run;
 
 use crate::fake::{Fake, Reply, Request, noise};
 use crate::real_registry::{BreakingWire, Certificates, Options, RealRegistry, are_available, is_available};
@@ -95,10 +95,9 @@ fn another_client_reads_and_writes_the_same() {
     let client = client();
     let name = registry.reference("ours:1");
     there_and_back(&client, &name).unwrap();
+    let home = tempfile::tempdir().unwrap();
     let skopeo = |arguments: &[&str]| {
-        let output = Command::new("skopeo").args(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
+        Run::new("skopeo").env("HOME", home.path()).args(arguments).succeed().unwrap().stdout.into_bytes()
     };
     let ours = client.resolve(&name).unwrap().unwrap();
     assert_eq!(skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]), ours.bytes);
@@ -151,10 +150,10 @@ fn broken_wires_are_mended() {
         assert!(fetch(&self::client(), &registry.reference(name), &blob).unwrap() == blob);
         client.transfers().sent
     };
-    let wire = || BreakingWire::start(registry.address, 3_000_000, true, 2);
+    let wire = || BreakingWire::start(registry.address(), 3_000_000, true, 2);
     push(&wire(), "known", bytes_source(&blob));
     push(&wire(), "stream", stream_source(&blob));
-    let wire = BreakingWire::start(registry.address, 2_000_000, false, 2);
+    let wire = BreakingWire::start(registry.address(), 2_000_000, false, 2);
     let client = client();
     assert!(fetch(&client, &wire.reference("known"), &blob).unwrap() == blob);
     assert_eq!(client.transfers().retries, 2);
@@ -171,7 +170,7 @@ fn passwords_are_asked_for() {
     let with = |password: &str| {
         let mut credentials = Credentials::default();
         let credential = Credential::Basic { user: "aladdin".to_owned(), password: Secret::new(password) };
-        credentials.insert(&registry.address.to_string(), credential);
+        credentials.insert(&registry.address().to_string(), credential);
         Client::new(RegistryConfig { credentials, ..hasty() })
     };
     there_and_back(&with("open sesame"), &name).unwrap();
@@ -192,7 +191,7 @@ fn private_certificates_are_verified() {
     let certificates = Certificates::shared();
     let registry = RealRegistry::start(&Options { tls: Some(certificates), ..Options::default() });
     let name = registry.reference("team/app:1");
-    let host = registry.address.to_string();
+    let host = registry.address().to_string();
     let with = |change: &dyn Fn(&mut RegistryConfig)| {
         let mut config = hasty();
         config.tls.system_roots.clear();
@@ -228,7 +227,7 @@ fn client_certificates_are_shown() {
     let with = |identity: Option<ClientIdentity>| {
         let mut config = hasty();
         let own = HostTls { roots: vec![certificates.ca()], identity };
-        config.tls.hosts.insert(registry.address.to_string(), own);
+        config.tls.hosts.insert(registry.address().to_string(), own);
         Client::new(config)
     };
     let read = |file: &str| std::fs::read(certificates.path(file)).unwrap();
@@ -292,7 +291,7 @@ fn tokens_open_what_they_are_for() {
         RealRegistry::start(&Options { tokens: Some((&realm, certificates)), ..Options::default() });
     let mut credentials = Credentials::default();
     let credential = Credential::Basic { user: "aladdin".to_owned(), password: Secret::new("open sesame") };
-    credentials.insert(&registry.address.to_string(), credential);
+    credentials.insert(&registry.address().to_string(), credential);
     let client = Client::new(RegistryConfig { credentials, ..hasty() });
     let name = registry.reference("team/app:1");
     there_and_back(&client, &name).unwrap();

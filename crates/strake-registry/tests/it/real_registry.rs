@@ -4,13 +4,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use strake_oci::Reference;
+use strake_testkit::{Port, Run};
 use tempfile::TempDir;
 
 const PROGRAM: &str = "/usr/bin/docker-registry";
@@ -19,7 +20,7 @@ const PROGRAM: &str = "/usr/bin/docker-registry";
 const HTPASSWD: &str = "aladdin:$2b$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW\n";
 
 pub(crate) struct RealRegistry {
-    pub(crate) address: SocketAddr,
+    port: Port,
     child: Child,
     _directory: TempDir,
 }
@@ -58,31 +59,33 @@ impl RealRegistry {
     pub(crate) fn start(options: &Options<'_>) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("htpasswd"), HTPASSWD).unwrap();
-        // A free port may be taken by another test before the registry has it: then it exits, and we try again.
-        for _ in 0..20 {
-            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let config = directory.path().join("config.yml");
-            fs::write(&config, yaml(directory.path(), address, options)).unwrap();
-            // Ends with the test, even when the test is killed.
-            let mut child = Command::new("setpriv")
-                .args(["--pdeathsig", "KILL", PROGRAM, "serve"])
-                .arg(&config)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            if wait_until_up(&mut child, address) {
-                return Self { address, child, _directory: directory };
-            }
-            let _ = child.kill();
-            let _ = child.wait();
+        let port = Port::claim().unwrap();
+        let config = directory.path().join("config.yml");
+        fs::write(&config, yaml(directory.path(), port.address(), options)).unwrap();
+        // Ends with the test, even when the test is killed.
+        let run = Run::new("setpriv").args(["--pdeathsig", "KILL", PROGRAM, "serve"]).arg(&config);
+        let mut command = run.watched();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut registry = Self { child: command.spawn().unwrap(), port, _directory: directory };
+        registry.wait_until_up();
+        registry
+    }
+
+    fn wait_until_up(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(self.port.address()).is_err() {
+            let is_up = Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None));
+            assert!(is_up, "docker-registry does not start");
+            thread::sleep(Duration::from_millis(5));
         }
-        panic!("docker-registry does not start");
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     pub(crate) fn reference(&self, rest: &str) -> Reference {
-        format!("{}/{rest}", self.address).parse().unwrap()
+        format!("{}/{rest}", self.address()).parse().unwrap()
     }
 }
 
@@ -91,20 +94,6 @@ impl Drop for RealRegistry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn wait_until_up(child: &mut Child, address: SocketAddr) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < deadline {
-        if TcpStream::connect(address).is_ok() {
-            return true;
-        }
-        if !matches!(child.try_wait(), Ok(None)) {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    false
 }
 
 fn yaml(directory: &Path, address: SocketAddr, options: &Options<'_>) -> String {
@@ -183,19 +172,14 @@ impl Certificates {
     }
 
     fn openssl(&self, arguments: &[&str]) {
-        let output = Command::new("openssl").args(arguments).current_dir(self.0.path()).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Run::new("openssl").args(arguments).directory(self.0.path()).succeed().unwrap();
     }
 
     /// An RS256 signature with the server's key.
     pub(crate) fn sign(&self, text: &str) -> Vec<u8> {
-        let mut child = Command::new("openssl")
-            .args(["dgst", "-sha256", "-sign", "server.key"])
-            .current_dir(self.0.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let run = Run::new("openssl").args(["dgst", "-sha256", "-sign", "server.key"]);
+        let mut command = run.directory(self.0.path()).watched();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         child.wait_with_output().unwrap().stdout
     }

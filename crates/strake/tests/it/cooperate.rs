@@ -8,11 +8,12 @@ use strake_testkit::{Cut, Running};
 use crate::scene::{Built, text};
 use crate::team::{Service, Team, alone, executions, expect_equal, succeeded};
 
-/// Six steps. The first one says `begun` when it runs, and takes its time.
+/// Six steps. The first one says `begun` when it runs, and takes its time: until it is told to go on where the secret
+/// says so.
 fn work(tag: &str) -> String {
     format!(
         "FROM busybox AS slow
-RUN printf 'beg%s\\n' un; sleep 2; echo {tag} > /slow
+RUN --mount=type=secret,id=hold printf 'beg%s\\n' un; {HOLD} || sleep 2; echo {tag} > /slow
 FROM busybox AS other
 COPY in.txt /in-{tag}
 RUN sleep 0.2; echo other {tag} > /other
@@ -24,6 +25,9 @@ RUN cat /slow /other > /all
     )
 }
 
+/// Stands still until it is told to go on, where the secret says so.
+const HOLD: &str = "[ \"$(cat /run/secrets/hold)\" = yes ] && sh -c 'kill -STOP $$'";
+
 /// A team whose nodes have the context `c`, and what it gives alone.
 fn team(nodes: usize) -> Option<(Team, Built)> {
     let team = Team::new(nodes)?;
@@ -31,11 +35,21 @@ fn team(nodes: usize) -> Option<(Team, Built)> {
     Some((team, alone(&work("c"))))
 }
 
-/// The first node's build, running the slow step.
+/// The first node's build, in the slow step until it is told to go on.
 fn holder(team: &Team, context: &str) -> Running {
+    let hold = |text: &str| team.nodes[0].sandbox().write("hold", text).unwrap();
+    hold("yes");
     let mut running = team.build(0, context).start().unwrap();
     running.wait_for("begun").unwrap();
+    running.wait_for_stop().unwrap();
+    hold("no");
     running
+}
+
+/// Lets it go on to its end.
+fn release(running: Running) -> Built {
+    running.thaw();
+    succeeded(running)
 }
 
 /// The builds of all other nodes, waiting for the first.
@@ -54,9 +68,11 @@ fn expect_at_most(most: usize, counts: &BTreeMap<String, usize>) {
 #[test]
 fn each_step_is_carried_out_by_one_node_and_the_others_know_which() {
     let Some((mut team, alone)) = team(3) else { return };
+    // However busy the machine is, nobody loses it.
+    team.lease = "60s";
     let first = holder(&team, "c");
     let waiters = waiters(&team, "c");
-    let mut built = vec![succeeded(first)];
+    let mut built = vec![release(first)];
     built.extend(waiters.into_iter().map(succeeded));
     expect_equal(&alone, &built);
     expect_at_most(1, &executions(&built));
@@ -81,12 +97,14 @@ fn each_step_is_carried_out_by_one_node_and_the_others_know_which() {
 fn a_waiting_node_tells_people_who_builds_what_since_when() {
     let Some((team, _)) = team(2) else { return };
     let first = holder(&team, "c");
-    let second = team.coordinated(team.shown(1, "c", "plain")).succeed().unwrap();
+    let mut second = team.coordinated(team.shown(1, "c", "plain")).start().unwrap();
+    second.wait_for(" (since ").unwrap();
+    release(first);
+    let second = second.finish().unwrap();
     let is_it = |line: &&str| line.contains(" on n0, which is building ") && line.contains("printf");
     let said = second.stderr.lines().find(is_it).unwrap_or_else(|| panic!("{second}"));
     assert!(said.contains("waiting for process "), "{said}");
-    assert!(said.ends_with("s)") && said.contains(" (since "), "{said}");
-    succeeded(first);
+    assert!(second.success() && said.ends_with("s)") && said.contains(" (since "), "{said}");
 }
 
 #[test]
@@ -111,10 +129,10 @@ fn the_others_finish_what_a_killed_node_began() {
 fn a_node_frozen_for_longer_than_its_lease_does_no_harm() {
     let Some((team, alone)) = team(3) else { return };
     let first = holder(&team, "c");
+    let waiters = waiters(&team, "c");
     first.freeze().unwrap();
-    let mut built: Vec<Built> = waiters(&team, "c").into_iter().map(succeeded).collect();
-    first.thaw();
-    built.push(succeeded(first));
+    let mut built: Vec<Built> = waiters.into_iter().map(succeeded).collect();
+    built.push(release(first));
     expect_equal(&alone, &built);
     expect_at_most(2, &executions(&built));
     let again = team.all("c");
@@ -168,7 +186,7 @@ fn a_build_survives_the_death_of_etcd() {
     let waiters = waiters(&team, "c");
     team.etcd.kill();
     team.etcd.start();
-    let mut built = vec![succeeded(first)];
+    let mut built = vec![release(first)];
     built.extend(waiters.into_iter().map(succeeded));
     expect_equal(&alone, &built);
     expect_at_most(3, &executions(&built));
@@ -193,24 +211,22 @@ fn publication_alone_keeps_several_nodes_right() {
 
 #[test]
 fn a_step_that_failed_elsewhere_is_built_by_whoever_waited_for_it() {
-    let dockerfile = "FROM busybox
-RUN --mount=type=secret,id=s printf 'beg%s\\n' un; sleep 1; test \"$(cat /run/secrets/s)\" = right && echo a > /a
-";
+    let dockerfile = format!(
+        "FROM busybox
+RUN --mount=type=secret,id=hold printf 'beg%s\\n' un; ! {{ {HOLD}; }} && echo a > /a
+"
+    );
     let Some(team) = Team::new(2) else { return };
-    team.context("c", dockerfile);
-    for (node, secret) in [(0, "wrong"), (1, "right")] {
-        team.nodes[node].sandbox().write("secret", secret).unwrap();
-    }
-    let secret = ["--secret", "id=s,src=secret"];
-    let mut first = team.build(0, "c").args(secret).start().unwrap();
-    first.wait_for("begun").unwrap();
-    let mut second = team.build(1, "c").args(secret).start().unwrap();
+    team.context("c", &dockerfile);
+    let first = holder(&team, "c");
+    let mut second = team.build(1, "c").start().unwrap();
     second.wait_for("\"waiting\"").unwrap();
+    first.thaw();
     let failed = first.finish().unwrap();
     assert_eq!(failed.code, 1, "{failed}");
     succeeded(second).expect_ran(&["RUN --mount"]);
     // What failed there is taken from here.
-    Built::of(team.build(0, "c").args(secret).succeed().unwrap()).expect_ran(&[]);
+    Built::of(team.build(0, "c").succeed().unwrap()).expect_ran(&[]);
 }
 
 /// Longer than the steps themselves take by one look that is given up, and by no more: the limit of the run is far

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use strake_testkit::{Base, Finished, Run, Sandbox, TestUser, is_root, lacking, program_on_path};
@@ -47,21 +47,10 @@ impl Place {
         let directory = tempfile::Builder::new().prefix("strake-net-").tempdir_in("/var/tmp").unwrap();
         let resolv_conf = directory.path().join("resolv.conf");
         File::create(&resolv_conf).unwrap();
-        let mut command = Command::new("setpriv");
-        command.args([
-            "--pdeathsig",
-            "KILL",
-            "unshare",
-            "--net",
-            "--mount",
-            "sh",
-            "-c",
-            SET_UP,
-            "sh",
-            OUTSIDE,
-        ]);
-        command.arg(directory.path());
-        let mut process = Started::new(command);
+        std::fs::set_permissions(&resolv_conf, PermissionsExt::from_mode(0o644)).unwrap();
+        let run = Run::new("setpriv").args(["--pdeathsig", "KILL", "unshare", "--net", "--mount"]);
+        let run = run.args(["sh", "-c", SET_UP, "sh", OUTSIDE]).arg(directory.path());
+        let mut process = Started::new(run.watched());
         process.wait_for("ready");
         Self { process, resolv_conf, _directory: directory }
     }

@@ -1,7 +1,5 @@
 //! What people and programs see while something happens.
 
-use std::process::Command;
-
 use serde_json::Value;
 use strake_testkit::{Base, Sandbox, lacking, program_on_path};
 
@@ -168,12 +166,9 @@ fn results_can_be_piped() {
         assert_eq!(finished.stderr, "", "{finished}");
     }
     // A reader that goes away early is no error.
-    let status = Command::new("sh")
-        .args(["-c", "\"$1\" images | true; \"$1\" history busybox | head -c 1 > /dev/null", "sh", STRAKE])
-        .env("STRAKE_ROOT", sandbox.store())
-        .output()
-        .unwrap();
-    assert!(status.status.success() && status.stderr.is_empty(), "{status:?}");
+    let script = "\"$1\" images | true; \"$1\" history busybox | head -c 1 > /dev/null";
+    let finished = sandbox.run("sh").args(["-c", script, "sh", STRAKE]).succeed().unwrap();
+    assert_eq!(finished.stderr, "", "{finished}");
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Team {
     pub(crate) nodes: Vec<Node>,
     pub(crate) etcd: EtcdMachine,
     pub(crate) place: Place,
+    /// How long a lock outlives its holder.
+    pub(crate) lease: &'static str,
 }
 
 impl Team {
@@ -30,7 +32,7 @@ impl Team {
         }
         let place = Place::new()?;
         let etcd = EtcdMachine::new(place.machine("etcd"));
-        let mut team = Self { nodes: Vec::new(), etcd, place };
+        let mut team = Self { nodes: Vec::new(), etcd, place, lease: "3s" };
         for _ in 0..nodes {
             team.add_node();
         }
@@ -44,11 +46,12 @@ impl Team {
         self.nodes.push(node);
     }
 
-    /// Gives every node the same build context.
+    /// Gives every node the same build context, and `no` as the secret `hold`.
     pub(crate) fn context(&self, name: &str, dockerfile: &str) {
         for node in &self.nodes {
             node.sandbox().write(&format!("{name}/Dockerfile"), dockerfile).unwrap();
             node.sandbox().write(&format!("{name}/in.txt"), "in\n").unwrap();
+            node.sandbox().write("hold", "no").unwrap();
         }
     }
 
@@ -59,7 +62,7 @@ impl Team {
 
     /// The same build with the team's etcd.
     pub(crate) fn coordinated(&self, build: Run) -> Run {
-        build.args(["--coordinate", &format!("etcd://{}:{PORT}?ttl=3s", self.etcd.at.address())])
+        build.args(["--coordinate", &format!("etcd://{}:{PORT}?ttl={}", self.etcd.at.address(), self.lease)])
     }
 
     /// The same without etcd.
@@ -70,6 +73,7 @@ impl Team {
     /// The same, shown in this way.
     pub(crate) fn shown(&self, node: usize, context: &str, progress: &str) -> Run {
         let build = self.nodes[node].strake(["build", "--progress", progress, "--network=none", context]);
+        let build = build.args(["--secret", "id=hold,src=hold"]);
         build.args(TIMES).args(["--repo", &self.place.name("steps")]).seconds(120)
     }
 
