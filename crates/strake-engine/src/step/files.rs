@@ -46,12 +46,20 @@ pub(crate) struct Planned {
 }
 
 /// What is selected from a stage or an image.
-struct SelectionKey {
+pub(super) struct SelectionKey {
     /// What the digest of the selection is remembered by.
-    key: Digest,
-    layers: Vec<LayerId>,
+    pub(super) key: Digest,
+    pub(super) layers: Vec<LayerId>,
     /// The digest of the pattern.
     pattern: Digest,
+}
+
+impl SelectionKey {
+    pub(super) fn new(layers: Vec<LayerId>, pattern: Digest) -> Self {
+        let mut encoder = Encoder::new("strake selected 1");
+        encoder.list(layers.iter().map(LayerId::as_str)).digest(&pattern);
+        Self { key: encoder.finish(), layers, pattern }
+    }
 }
 
 /// The build contexts of one build.
@@ -158,7 +166,7 @@ fn bound(op: &RunOp) -> Vec<CopySource> {
 }
 
 /// A path in a step, as the source of a copy.
-fn whole((from, path): (StepId, &str)) -> CopySource {
+pub(super) fn whole((from, path): (StepId, &str)) -> CopySource {
     CopySource::Path { from, pattern: literal(path) }
 }
 
@@ -198,11 +206,7 @@ impl Build<'_> {
     fn selection_keys(&self, sources: &[CopySource], inputs: &Inputs) -> Option<Vec<SelectionKey>> {
         let key = |source: &CopySource| match source {
             CopySource::Path { from, pattern } if !self.is_context(*from) => {
-                let layers = inputs.get(*from).layers.clone();
-                let pattern = selection_key(pattern);
-                let mut encoder = Encoder::new("strake selected 1");
-                encoder.list(layers.iter().map(LayerId::as_str)).digest(&pattern);
-                Some(SelectionKey { key: encoder.finish(), layers, pattern })
+                Some(SelectionKey::new(inputs.get(*from).layers.clone(), selection_key(pattern)))
             }
             _ => None,
         };
@@ -222,7 +226,7 @@ impl Build<'_> {
     }
 
     /// The digest of a selection that was computed before, here or elsewhere.
-    fn known_selection(&self, selected: &SelectionKey) -> Result<Option<Digest>, StepError> {
+    pub(super) fn known_selection(&self, selected: &SelectionKey) -> Result<Option<Digest>, StepError> {
         if let Some(known) = self.cache.selection(&selected.key)? {
             return Ok(Some(known.digest));
         }
@@ -256,6 +260,14 @@ impl Build<'_> {
                 }
             }
         }
+        for look in self.looks(id) {
+            let key = self.look_key(look, inputs);
+            if let Some(known) = self.cache.selection(&key.key)?
+                && known.told_by.is_some()
+            {
+                is_so &= self.look_and_remember(look, &key)? == known.digest;
+            }
+        }
         if !is_so {
             self.remote.refute_selection(&self.request.graph.step(id).label);
             return Err(StepError::Pruned);
@@ -278,16 +290,16 @@ impl Build<'_> {
         step: StepId,
         inputs: &Inputs,
     ) -> Result<Vec<(Digest, Digest)>, StepError> {
+        let sources = self.taken(step);
+        let keys = |source| self.selection_keys(std::slice::from_ref(source), inputs).unwrap_or_default();
+        let looks = self.looks(step).into_iter().map(|look| self.look_key(look, inputs));
         let mut selections = Vec::new();
-        for source in &self.taken(step) {
-            let keys = self.selection_keys(std::slice::from_ref(source), inputs);
-            for selected in keys.iter().flatten() {
-                if let Some(Selected { digest, .. }) = self.cache.selection(&selected.key)? {
-                    let epoch = self.request.epoch;
-                    let layers = image::describe_layers(self.environment, &selected.layers, epoch)?;
-                    let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
-                    selections.push((shared_key(&diff_ids, &selected.pattern), digest));
-                }
+        for selected in sources.iter().flat_map(keys).chain(looks) {
+            if let Some(Selected { digest, .. }) = self.cache.selection(&selected.key)? {
+                let epoch = self.request.epoch;
+                let layers = image::describe_layers(self.environment, &selected.layers, epoch)?;
+                let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+                selections.push((shared_key(&diff_ids, &selected.pattern), digest));
             }
         }
         Ok(selections)
@@ -341,9 +353,7 @@ impl Build<'_> {
     ) -> Result<BTreeMap<usize, Digest>, StepError> {
         let mut digests = BTreeMap::new();
         for (place, mount) in op.mounts.iter().enumerate() {
-            if let Some(files) = mount.files() {
-                digests.insert(place, self.selected_files(&[whole(files)], inputs)?.0);
-            }
+            digests.extend(self.shown_files(mount, inputs)?.map(|digest| (place, digest)));
         }
         Ok(digests)
     }

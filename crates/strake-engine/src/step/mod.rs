@@ -5,6 +5,7 @@ mod explain;
 mod files;
 mod foretell;
 mod log;
+mod look;
 pub(crate) mod make_dir;
 mod run;
 pub mod trust;

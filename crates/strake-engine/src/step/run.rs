@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use strake_exec::{Container, ExitStatus, Io, Process, Rootfs, Stdin};
@@ -241,6 +242,10 @@ impl Build<'_> {
             let upper = make("upper")?;
             let work = upper.with_file_name("work");
             std::fs::create_dir(&work).map_err(file_error("create", &work))?;
+            // It is seen in place of the directory below it, so it looks like that, whoever may write here.
+            if let Some(top) = lowers.last() {
+                copy_attributes(top, &upper).map_err(file_error("set the attributes of", &upper))?;
+            }
             Some((upper, work))
         } else {
             None
@@ -301,6 +306,13 @@ impl Build<'_> {
         }
         unreachable!("the siblings do not end")
     }
+}
+
+/// Gives a directory the owner and the mode of another.
+fn copy_attributes(from: &Path, to: &Path) -> std::io::Result<()> {
+    let metadata = from.symlink_metadata()?;
+    std::os::unix::fs::chown(to, Some(metadata.uid()), Some(metadata.gid()))?;
+    std::fs::set_permissions(to, metadata.permissions())
 }
 
 /// What the `number`th directory of a cache is called in the store.

@@ -223,6 +223,23 @@ fn a_cache_mount_lives_on_outside_of_all_layers() {
 }
 
 #[test]
+fn a_mount_shows_the_directory_itself_as_well() {
+    let file = |mode: &str| {
+        format!(
+            "FROM busybox AS below\nRUN mkdir -m {mode} /d && echo x > /d/f\nFROM busybox\n\
+            RUN --mount=type=bind,from=below,source=/d,target=/d stat -c %a /d > /seen\n\
+            RUN --mount=type=bind,from=below,source=/d/f,target=/f cat /f > /file\nCOPY --from=below /d /copied\n"
+        )
+    };
+    let scene = Scene::new(&file("700"));
+    assert_eq!(scene.content("seen", &[]), "700\n");
+    scene.file("Dockerfile", &file("755"));
+    assert_eq!(scene.content("seen", &[]), "755\n");
+    scene.file("Dockerfile", &file("755").replace("echo x", "echo  x"));
+    scene.build(&[]).expect_ran(&["echo  x"]);
+}
+
+#[test]
 fn a_cache_that_begins_with_other_files_is_another_one() {
     let file = |word: &str| {
         format!(

@@ -140,6 +140,7 @@ fn unknown_flags_and_contradictions() {
     says(&["build", "nowhere"], "nowhere");
     says(&["build", "-f", "c/None", "c"], "None");
     says(&["build", "--secret", "id=x,src=none", "c"], "none");
+    says(&["build", "--secret", "id=x,src=/dev/zero", "c"], "larger than");
     says(&["build", "--platform", "what/ever/this/is", "c"], "what");
     says(&["run", "nosuchimage-here.invalid/x@bogus"], "bogus");
     says(&["tag", "missing", "other"], "missing");

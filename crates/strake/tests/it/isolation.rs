@@ -247,6 +247,28 @@ fn mounts_leave_no_trace() {
     });
 }
 
+/// What the caller would let others do with new files says nothing of what a step sees.
+#[test]
+fn a_mount_looks_the_same_whatever_the_mask_of_the_caller_is() {
+    for_both_users(|sandbox| {
+        sandbox.write("c/d/f", "x").unwrap();
+        let dockerfile = "FROM busybox AS below\nRUN mkdir -m 750 /d && chown app /d\nFROM busybox\n\
+            RUN mkdir -m 777 /seen\nUSER app\n\
+            RUN --mount=type=bind,target=/ro --mount=type=bind,target=/rw,rw --mount=type=bind,source=d,target=/sub,rw \
+            --mount=type=bind,from=below,target=/stage,rw --mount=type=bind,from=below,source=/d,target=/own,rw \
+            stat -c '%n %a %U' /ro /rw /sub /stage /own > /seen/modes; cat /rw/d/f /sub/f > /seen/files\n";
+        sandbox.write("c/Dockerfile", dockerfile).unwrap();
+        let expected = "/ro 755 root\n/rw 755 root\n/sub 755 root\n/stage 755 root\n/own 750 app\n";
+        for mask in ["022", "077", "000"] {
+            let build = ["build", "--network=none", "--no-cache", "-o", "out", "c"];
+            let shell = sandbox.run("sh").args(["-c", &format!("umask {mask}; exec \"$@\""), "sh"]);
+            shell.arg(crate::STRAKE).args(build).succeed().unwrap();
+            assert_eq!(sandbox.read("out/seen/modes").unwrap(), expected, "umask {mask}");
+            assert_eq!(sandbox.read("out/seen/files").unwrap(), "xx");
+        }
+    });
+}
+
 /// A step cannot reach past its root through what the image holds.
 #[test]
 fn links_of_an_image_lead_nowhere_else() {

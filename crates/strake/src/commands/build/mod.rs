@@ -158,10 +158,17 @@ fn secrets(session: &Session, specs: &[SecretSpec]) -> Result<BTreeMap<String, S
 }
 
 fn secret(session: &Session, spec: &SecretSpec) -> Result<Secret, Failure> {
+    use std::io::Read as _;
     use std::os::unix::ffi::OsStrExt;
     let from_env = |name: &str| session.settings.variable(name).map(|value| value.as_bytes().to_vec());
+    let read = |path: &std::path::Path| {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path)?;
+        // No more than shows that it is too large: a device has no end.
+        file.take(SECRET_MAX as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
+    };
     let from_file = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|error| {
+        read(path).map_err(|error| {
             Failure::input(format!("secret {}: read {}: {}", spec.id, path.display(), reason(&error)))
         })
     };
