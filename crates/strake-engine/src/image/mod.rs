@@ -31,11 +31,12 @@ mod stream;
 mod transfer;
 mod types;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strake_oci::{ImageConfig, ImageId, Platform, Reference};
+use strake_oci::{Digest, ImageConfig, ImageId, Platform, Reference};
 use strake_store::LayerId;
 
 use crate::request::{Environment, StageOutput};
@@ -51,6 +52,7 @@ pub(crate) use archive::Archive;
 pub(crate) use blob::store_layer;
 pub(crate) use commit::{describe_layers, known_diff_ids};
 pub(crate) use load::{FULL_NAME, REF_NAME};
+pub(crate) use materialise::{Unmade, ensure_layers as try_layers};
 pub(crate) use names::load as load_record;
 pub(crate) use push::{Described, PushedDescribed, SharedReader, push_described, push_untagged};
 pub(crate) use record::ImageLayer;
@@ -119,13 +121,30 @@ pub fn materialise(env: &Environment<'_>, id: ImageId) -> Result<Vec<LayerId>, I
     Ok(layers)
 }
 
+/// The blobs of an image's layers that are needed and that neither the store nor a repository that is known to have had
+/// them has now. A repository that does not answer is not counted among those that have one.
+///
+/// # Errors
+/// When there is no such image, or the store cannot be read.
+pub fn lost_blobs(env: &Environment<'_>, id: ImageId) -> Result<BTreeSet<Digest>, ImageError> {
+    content::lost_blobs(env, id)
+}
+
+/// Whether a blob is in the store, or in a repository that is known to have had it.
+///
+/// # Errors
+/// When the store cannot be read. A repository that does not answer does not have it.
+pub fn is_anywhere(env: &Environment<'_>, digest: Digest) -> Result<bool, ImageError> {
+    content::is_anywhere(env, digest)
+}
+
 /// Makes sure that these layers, bottom first, are unpacked: fetches what is missing, several at once, each as one
 /// stream from the registry into files. What another process is fetching already is awaited.
 ///
 /// # Errors
 /// When the content of a layer cannot be had, is not what its digest says, or cannot be written.
 pub fn ensure_layers(env: &Environment<'_>, layers: &[LayerId]) -> Result<(), ImageError> {
-    materialise::ensure_layers(env, layers)
+    materialise::ensure_layers(env, layers).map_err(|unmade| unmade.error)
 }
 
 /// Gets an image from its registry, layers included, and gives it the name it was asked for by. If the layers cannot

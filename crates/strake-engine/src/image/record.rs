@@ -192,7 +192,8 @@ pub(crate) fn put_image(store: &Store, new: &NewImage<'_>) -> Result<ImageId, St
             documents.push(chain_document(store, layer.diff_id, chain)?);
             links.push(Link::Document { kind: CHAIN.to_owned(), key: layer.layer.to_string() });
         } else {
-            links.push(Link::Layer(layer.layer.clone()));
+            // Made here, or by somebody else on an equal stack.
+            links.push(layer_link(store.index(), &layer.layer)?);
         }
         links.extend(content_links(store, layer.diff_id)?);
     }

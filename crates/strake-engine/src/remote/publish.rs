@@ -130,6 +130,7 @@ impl Remote<'_> {
             state.shared.insert(signature);
         }
         state.absent.remove(&signature);
+        state.mended.remove(&signature);
         drop(state);
         self.note_layers(repository, described, &pushed);
         let index = self.environment.store.index();
@@ -282,6 +283,10 @@ impl Remote<'_> {
         let mut missing = Vec::new();
         for (step, signature) in used {
             let tag = self.tag(repository, signature).to_string();
+            if self.is_to_be_mended(signature) && !self.takes_nothing(repository) {
+                missing.push((step, signature));
+                continue;
+            }
             let is_remembered = all_there && self.environment.store.index().get(SHARED, &tag)?.is_some();
             if !is_remembered && !self.is_shared(repository, signature)? && !self.takes_nothing(repository) {
                 missing.push((step, signature));

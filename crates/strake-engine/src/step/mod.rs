@@ -26,9 +26,9 @@ use crate::cache::{CacheRecord, LocalCache, Place};
 use crate::clock::{host_name, now, now_ns};
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, Holder};
-use crate::image::ImageErrorKind;
+use crate::image::{ImageErrorKind, Unmade};
 use crate::lock::{FileLocks, Lease};
-use crate::remote::{CacheContent, Remote, Tip};
+use crate::remote::{CacheContent, Lost, Remote, Tip};
 use crate::request::{BuildRequest, Environment};
 use crate::schedule::makes_layer;
 use crate::signature::{Part, Signature, StepInputs, parts_of};
@@ -261,7 +261,7 @@ impl<'a> Build<'a> {
         if let Some(found) = self.find(id, inputs, signature)? {
             return Ok(Some(found));
         }
-        match self.remote.is_asked() && self.remote.fetch(signature)? {
+        match self.remote.is_asked() && self.remote.fetch_again(signature)? {
             true => self.find(id, inputs, signature),
             false => Ok(None),
         }
@@ -276,6 +276,9 @@ impl<'a> Build<'a> {
             return Ok(None);
         }
         let Some(layers) = self.stack_on(&record, base) else { return Ok(None) };
+        if record.foreign.is_some() && layers != record.layers {
+            self.remote.note_mended(signature);
+        }
         if record.foreign.is_some() {
             let own = record.layers.last().expect("a record without layers is not found");
             let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
@@ -290,15 +293,20 @@ impl<'a> Build<'a> {
 
     /// The stack of a record on an equal base: what was made here goes with the layers of this build, because others
     /// that are equal may have their times limited otherwise. What another machine made comes as a whole, and only
-    /// when its times are those of a build here.
+    /// when its times are those of a build here; where a layer of that stack is lost, its own layer goes with what was
+    /// made here in place of the lost one.
     fn stack_on(&self, record: &CacheRecord, mut base: Vec<LayerId>) -> Option<Vec<LayerId>> {
-        match &record.foreign {
-            Some(foreign) => (foreign.epoch == self.request.epoch).then(|| record.layers.clone()),
-            None => {
-                base.extend(record.layers.last().cloned());
-                Some(base)
+        if let Some(foreign) = &record.foreign {
+            if foreign.epoch != self.request.epoch {
+                return None;
+            }
+            let (_, below) = record.layers.split_last()?;
+            if !self.remote.has_lost(below) {
+                return Some(record.layers.clone());
             }
         }
+        base.extend(record.layers.last().cloned());
+        Some(base)
     }
 
     fn same_stack(&self, record: &CacheRecord, base: &[LayerId]) -> Result<bool, StepError> {
@@ -456,19 +464,30 @@ impl<'a> Build<'a> {
         // What can be built instead is not waited for as long as what can only be fetched, which lies below it.
         let base = layers.iter().position(|layer| foreign.contains_key(layer)).unwrap_or(layers.len());
         crate::image::ensure_layers(self.environment, &layers[..base])?;
-        let Err(error) = crate::image::ensure_layers(&self.remote.hurried(), layers) else { return Ok(()) };
+        let Err(Unmade { layer: failed, error }) = crate::image::try_layers(&self.remote.hurried(), layers)
+        else {
+            return Ok(());
+        };
         if error.kind() == ImageErrorKind::Canceled {
             return Err(error.into());
         }
+        // One that is gone or damaged says nothing of the others. Where nobody answers none of them can be had.
+        let failed = failed.filter(|layer| error.is_bad_layer() && foreign.contains_key(layer));
         let mut lost = Vec::new();
         for layer in layers {
             if let Some(signature) = foreign.get(layer)
+                && failed.as_ref().is_none_or(|failed| failed == layer)
                 && !self.cache.is_unpacked(layer)?
             {
-                lost.push(*signature);
+                lost.push((*signature, layer.clone()));
             }
         }
-        match self.remote.reject(&lost, &error)? {
+        let why = match failed {
+            Some(_) if error.is_lost_content() => Lost::Gone,
+            Some(_) => Lost::Damaged,
+            None => Lost::Unreachable,
+        };
+        match self.remote.reject(&lost, why, &error)? {
             true => Err(StepError::Pruned),
             false => Err(error.into()),
         }

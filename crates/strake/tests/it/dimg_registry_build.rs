@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use strake_testkit::{Etcd, Registry, Run};
 
 use crate::dimg_nodes::{NINE, NINE_TITLES, first_node, registry, requests, tags, with_state};
 use crate::dimg_scene::{Project, signatures};
+use crate::scene::Started;
 
 /// Where a registry keeps a blob.
 fn blob(registry: &Registry, digest: &str) -> PathBuf {
@@ -133,6 +135,62 @@ fn bad_entries_are_misses_that_the_next_build_repairs() {
     assert!(!built.stderr.contains("built anew"), "{built}");
     assert_eq!(with_state(&built.stdout, "[USING CACHE]"), ["Install"], "{built}");
     assert_eq!(cat(&node3, "/app/version.txt"), "3\n");
+}
+
+#[test]
+fn stages_above_a_lost_layer_are_good_again_when_it_is_back() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let node1 = first_node(NINE);
+    let built = node1.prints(&["dimg", "build", "--repo", &repo]);
+    // The files of a commit make the same layer each time.
+    let archive = layers(&format!("{repo}:dimgstage-{}", signatures(&built)[2])).pop().unwrap();
+    remove(&blob(&registry, &archive));
+    let node2 = node1.another_node();
+    node2.file("strake.yaml", &NINE.replace("echo 1", "echo 2"));
+    let built = node2.command(&["dimg", "build", "--repo", &repo]).succeed().unwrap();
+    assert!(built.stderr.contains("built anew"), "{built}");
+    let assembled: Vec<String> =
+        with_state(&built.stdout, "[OK]").into_iter().filter(|title| is_stage(title)).collect();
+    assert_eq!(assembled[0], NINE_TITLES[2], "{built}");
+    assert!(!assembled.contains(&"Install".to_owned()), "{built}");
+    assert_eq!(with_state(&built.stdout, "[USING CACHE]").last().unwrap(), "Install", "{built}");
+    for (path, content) in [("/app/version.txt", "2\n"), ("/app/vendor/installed", "{}\n")] {
+        assert_eq!(cat(&node2, path), content);
+    }
+}
+
+#[test]
+fn a_stage_that_another_machine_repaired_meanwhile_is_taken() {
+    let Some(registry) = registry() else { return };
+    let etcd = Etcd::start().unwrap();
+    let (repo, coordinate) =
+        (format!("{}/app", registry.address()), format!("etcd://{}?ttl=60s", etcd.address()));
+    let stages = NINE.replace("echo packages >", "printf 'beg%s\\n' un; date +%s%N > /when; echo packages >");
+    let node1 = first_node(&stages);
+    let built = node1.prints(&["dimg", "build", "--repo", &repo]);
+    let packages = layers(&format!("{repo}:dimgstage-{}", signatures(&built)[1])).pop().unwrap();
+    remove(&blob(&registry, &packages));
+    let start = |number: &str| {
+        let node = node1.another_node();
+        node.file("strake.yaml", &stages.replace("echo 1", number));
+        let build = ["dimg", "build", "--repo", &repo, "--coordinate", &coordinate, "--progress", "rawjson"];
+        let started = Started::new(node.command(&build).watched());
+        (node, started)
+    };
+    // One repairs it, the other has found that it is lost and waits.
+    let (_node2, mut repairing) = start("echo 2");
+    repairing.wait_for("begun");
+    repairing.send(Signal::STOP);
+    let (node3, mut waiting) = start("echo 3");
+    waiting.wait_for("waiting for locked resource");
+    repairing.send(Signal::CONT);
+    let (code, _, said) = repairing.end();
+    assert_eq!(code, 0, "{said}");
+    let (code, printed, said) = waiting.end();
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("begun"), "{said}\n{printed}");
+    assert_eq!(cat(&node3, "/packages"), "packages\n");
 }
 
 #[test]
