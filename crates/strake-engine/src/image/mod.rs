@@ -23,6 +23,7 @@ mod import;
 mod load;
 mod materialise;
 mod names;
+mod origin;
 mod push;
 pub(crate) mod record;
 mod remote;
@@ -40,8 +41,10 @@ use strake_oci::{Digest, ImageConfig, ImageId, Platform, Reference};
 use strake_store::LayerId;
 
 use crate::request::{Environment, StageOutput};
+use crate::signing::TrustedKey;
 
 pub use error::{ImageError, ImageErrorKind};
+pub use origin::Origin;
 pub use remote::RemoteImage;
 pub use types::{
     ArchiveFormat, CommitOptions, Dest, HistoryRow, ImageSummary, ImportOptions, Loaded, LocalImage,
@@ -95,6 +98,29 @@ pub fn adopt(
     names: &[Reference],
 ) -> Result<ResolvedImage, ImageError> {
     remote::adopt(env, found, names)
+}
+
+/// What vouches for an image that has this name: what was noted when it was made, or the seal of the manifest that it
+/// was fetched with. `None` when nobody is known to, or nobody of those who are trusted. Without keys all are who were
+/// noted.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn origin(
+    env: &Environment<'_>,
+    name: &Reference,
+    id: ImageId,
+    trusted: &[TrustedKey],
+) -> Result<Option<Origin>, ImageError> {
+    origin::find(env, name, id, trusted)
+}
+
+/// Notes what an image that was made here rests on.
+///
+/// # Errors
+/// When the store cannot be written.
+pub fn put_origin(env: &Environment<'_>, id: ImageId, origin: &Origin) -> Result<(), ImageError> {
+    origin::put(env.store, id, origin)
 }
 
 /// Marks an image as used just now, so that a collection running beside keeps it. Answers whether it is still there.

@@ -8,6 +8,7 @@ use strake_oci::{
 use strake_store::{Index, LayerBlob, LayerId, Link, NewDocument, Store, StoreError};
 
 use super::error::ImageError;
+use super::origin::ORIGIN;
 
 /// An image; the key is the hex form of its id.
 pub(crate) const IMAGE: &str = "image";
@@ -198,6 +199,7 @@ pub(crate) fn put_image(store: &Store, new: &NewImage<'_>) -> Result<ImageId, St
         links.extend(content_links(store, layer.diff_id)?);
     }
     links.extend(place_links(store, id.0)?);
+    links.push(Link::Document { kind: ORIGIN.to_owned(), key: id.0.hex() });
     documents.push(document(IMAGE, id.0.hex(), &new.record, links));
     let manifest = new.manifest.as_ref().map(|(descriptor, _)| descriptor.clone());
     for name in new.names {

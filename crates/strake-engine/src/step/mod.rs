@@ -45,6 +45,7 @@ pub(crate) struct Build<'a> {
     numbers: Vec<u32>,
     stopping: AtomicBool,
     warned_network: OnceLock<()>,
+    warned_distrust: OnceLock<()>,
     /// What this build carried out: of a step that must not come from the cache nothing else counts.
     executed: &'a Executed,
     pub(crate) remote: &'a Remote<'a>,
@@ -134,6 +135,7 @@ impl<'a> Build<'a> {
             numbers,
             stopping: AtomicBool::new(false),
             warned_network: OnceLock::new(),
+            warned_distrust: OnceLock::new(),
             executed,
             remote,
             above: if remote.is_asked() { foretell::above(&request.graph) } else { BTreeMap::new() },
@@ -208,8 +210,23 @@ impl<'a> Build<'a> {
         }
         Ok(match found {
             Some(resolved) => Looked::Hit(resolved),
-            None => Looked::Miss(miss),
+            None => {
+                self.warn_of_distrust(id, signature)?;
+                Looked::Miss(miss)
+            }
         })
+    }
+
+    /// Says once that there would be a result if it was known whose it is.
+    fn warn_of_distrust(&self, id: StepId, signature: Signature) -> Result<(), StepError> {
+        if self.cache.is_distrusted(signature)? && self.warned_distrust.set(()).is_ok() {
+            let label = &self.request.graph.step(id).label;
+            self.event(Event::Warning(format!(
+                "`{label}` is in the store, but no trusted key is known to have signed it: it came from a registry \
+                 without a check; such steps count as not there"
+            )));
+        }
+        Ok(())
     }
 
     /// What the signature of a step on a base of this canonical signature is made of.

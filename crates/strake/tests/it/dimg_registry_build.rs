@@ -398,19 +398,23 @@ fn is_stage(title: &str) -> bool {
     NINE_TITLES.iter().any(|stage| title.trim().starts_with(stage))
 }
 
-#[test]
-fn only_stages_that_a_trusted_key_signed_are_used() {
-    let Some(registry) = registry() else { return };
-    let repo = format!("{}/app", registry.address());
-    let first = first_node(NINE);
-    let openssl = |args: &[&str]| drop(first.sandbox.run("openssl").args(args).succeed().unwrap());
+/// Makes two pairs of keys in a node's sandbox, and answers the first, its public half, and that of the other.
+fn keys(node: &Project) -> [String; 3] {
+    let openssl = |args: &[&str]| drop(node.sandbox.run("openssl").args(args).succeed().unwrap());
     for name in ["ci", "stranger"] {
         let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
         openssl(&["genpkey", "-algorithm", "ed25519", "-out", &key]);
         openssl(&["pkey", "-in", &key, "-pubout", "-out", &public]);
     }
-    let file = |name: &str| first.sandbox.path(name).to_str().unwrap().to_owned();
-    let (key, trusted, stranger) = (file("ci.key"), file("ci.pub"), file("stranger.pub"));
+    ["ci.key", "ci.pub", "stranger.pub"].map(|name| node.sandbox.path(name).to_str().unwrap().to_owned())
+}
+
+#[test]
+fn only_stages_that_a_trusted_key_signed_are_used() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let first = first_node(NINE);
+    let [key, trusted, stranger] = keys(&first);
     let assembled = |node: &Project, more: &[&str]| {
         let printed = node.prints(&[&["dimg", "build", "--repo", &repo], more].concat());
         with_state(&printed, "[OK]").into_iter().filter(|title| is_stage(title)).count()
@@ -432,6 +436,48 @@ fn only_stages_that_a_trusted_key_signed_are_used() {
     assert!(pulling.local_stages().is_empty());
     pulling.prints(&["dimg", "stages", "pull", "--trust", &trusted, &repo]);
     assert_eq!(pulling.local_stages().len(), 1);
+}
+
+#[test]
+fn stages_that_were_fetched_without_a_check_do_not_count_where_trust_matters() {
+    let Some(registry) = registry() else { return };
+    let name = |what: &str| format!("{}/{what}", registry.address());
+    let (open, signed) = (name("open"), name("signed"));
+    let first = first_node(NINE);
+    let [key, trusted, stranger] = keys(&first);
+    let build = |node: &Project, words: &[&str]| {
+        let built = node.command(&[&["dimg", "build"], words].concat()).succeed().unwrap();
+        let assembled = with_state(&built.stdout, "[OK]").into_iter().filter(|title| is_stage(title)).count();
+        (assembled, built.stderr)
+    };
+    // What was made here is trusted, whoever else is.
+    assert_eq!(build(&first, &["--repo", &open]).0, 9);
+    assert_eq!(build(&first, &["--trust", &trusted]), (0, String::new()));
+    // Some stages come from a stranger, and others are made here on top of them: none of them counts.
+    let second = first.another_node();
+    second.file("strake.yaml", &NINE.replace("echo 1", "echo 2"));
+    let (assembled, _) = build(&second, &["--repo", &open]);
+    assert!(0 < assembled && assembled < 9, "{assembled}");
+    let (assembled, told) = build(&second, &["--trust", &trusted]);
+    assert_eq!((assembled, told.matches("no trusted key vouches for").count()), (9, 1), "{told}");
+    assert_eq!(build(&second, &["--trust", &trusted]), (0, String::new()));
+    // Nothing of it is signed along.
+    let third = first.another_node();
+    build(&third, &["--repo", &open]);
+    third.fails(2, &["dimg", "push", "--with-stages", "--sign-key", &key, &name("other")]);
+    // What was signed is known by its seal, although nobody looked at it before; the registry is not asked.
+    first.prints(&["dimg", "stages", "push", "--sign-key", &key, &signed]);
+    let fourth = first.another_node();
+    assert_eq!(build(&fourth, &["--repo", &signed]).0, 0);
+    assert_eq!(build(&fourth, &["--trust", &trusted]), (0, String::new()));
+    assert_eq!(build(&fourth, &["--trust", &stranger]).0, 9);
+    // What stands on it is trusted as far as its key is.
+    let fifth = first.another_node();
+    fifth.file("strake.yaml", &NINE.replace("echo 1", "echo 3"));
+    let (assembled, _) = build(&fifth, &["--repo", &signed, "--trust", &trusted]);
+    assert!(0 < assembled && assembled < 9, "{assembled}");
+    assert_eq!(build(&fifth, &["--trust", &trusted]), (0, String::new()));
+    assert_eq!(build(&fifth, &["--trust", &stranger]).0, 9);
 }
 
 #[test]
