@@ -121,7 +121,7 @@ pub(super) fn lost_blobs(env: &Environment<'_>, id: ImageId) -> Result<BTreeSet<
 }
 
 /// Whether a blob is in the store, or in a repository that is known to have had it.
-pub(super) fn is_anywhere(env: &Environment<'_>, digest: Digest) -> Result<bool, ImageError> {
+pub(crate) fn is_anywhere(env: &Environment<'_>, digest: Digest) -> Result<bool, ImageError> {
     if env.store.blobs().has(&digest)? {
         return Ok(true);
     }

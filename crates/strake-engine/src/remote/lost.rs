@@ -113,6 +113,16 @@ impl<'a> Remote<'a> {
         Ok(!steps.is_empty())
     }
 
+    /// Why a layer cannot be had that somebody answered about.
+    pub(crate) fn why_lost(&self, layer: &LayerId) -> Result<Lost, StepError> {
+        for blob in self.blobs_of(layer)? {
+            if content::is_anywhere(&self.hurried(), blob)? {
+                return Ok(Lost::Damaged);
+            }
+        }
+        Ok(Lost::Gone)
+    }
+
     fn blobs_of(&self, layer: &LayerId) -> Result<BTreeSet<Digest>, StoreError> {
         let store = self.environment.store;
         let Some((diff_id, _)) = record::chain(store, layer)? else { return Ok(BTreeSet::new()) };

@@ -499,9 +499,8 @@ impl<'a> Build<'a> {
                 lost.push((*signature, layer.clone()));
             }
         }
-        let why = match failed {
-            Some(_) if error.is_lost_content() => Lost::Gone,
-            Some(_) => Lost::Damaged,
+        let why = match &failed {
+            Some(layer) => self.remote.why_lost(layer)?,
             None => Lost::Unreachable,
         };
         match self.remote.reject(&lost, why, &error)? {
