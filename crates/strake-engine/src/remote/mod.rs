@@ -19,6 +19,7 @@ mod caches;
 mod document;
 mod lost;
 mod mounts;
+mod patience;
 mod prune;
 mod publish;
 mod selection;
@@ -26,7 +27,7 @@ mod used;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use strake_oci::{Compression, Descriptor, DiffId, Digest, ParsedManifest, Reference};
 use strake_registry::{Client, ErrorKind, RegistryError};
@@ -123,6 +124,8 @@ pub(crate) struct Remote<'a> {
 
 #[derive(Debug, Default)]
 struct State {
+    /// For how long publishing is still tried again.
+    patience: Duration,
     /// Entries whose layers could not be had. They are looked at again only with the lock of the step, and overwritten.
     rejected: BTreeMap<Signature, Rejected>,
     /// The layers that could not be had.
@@ -157,6 +160,8 @@ type Check<'a> = fn(&Remote<'a>, &Reference, Signature, &LayerBlob) -> Result<bo
 #[derive(Debug, Default)]
 struct Repository {
     outage: Outage,
+    /// When it failed last, it was by saying nothing.
+    is_silent: bool,
     /// We may not write to it.
     is_closed: bool,
     /// Layers that are there.
@@ -171,7 +176,7 @@ impl<'a> Remote<'a> {
             request,
             environment,
             hurried: environment.registry.hurried(),
-            state: Mutex::default(),
+            state: Mutex::new(State { patience: patience::LONGEST, ..State::default() }),
             published: Condvar::new(),
             caches_read: Mutex::default(),
         }
@@ -362,6 +367,7 @@ impl<'a> Remote<'a> {
         if !is_entry {
             let mut state = self.state();
             let known = state.repositories.entry(name(repository)).or_default();
+            known.is_silent = error.kind == ErrorKind::TimedOut;
             if !known.outage.failed(Instant::now()) {
                 return Ok(());
             }

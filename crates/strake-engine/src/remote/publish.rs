@@ -81,10 +81,11 @@ impl Remote<'_> {
         }
         self.with_described(step, signature, record, |described| {
             for repository in self.request.sharing.destinations() {
-                if self.takes_nothing(repository) {
+                if self.takes_nothing(repository) && !self.is_worth_a_try(repository) {
                     continue;
                 }
-                match self.push(repository, signature, described) {
+                let push = || self.push(repository, signature, described);
+                match self.patiently(step, record, repository, push) {
                     Ok(()) => self.answered(repository),
                     Err(ImageError::Registry(error)) => self.not_taken(repository, &error)?,
                     Err(error) => return Err(error.into()),
