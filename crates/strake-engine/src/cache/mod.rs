@@ -66,6 +66,17 @@ impl<'a> LocalCache<'a> {
         self.trusted.is_empty() || signed_by.is_some_and(|id| self.trusted.iter().any(|key| key.id() == id))
     }
 
+    /// Whether there is a record that does not count, because nobody who is trusted is known to have signed it.
+    pub(crate) fn is_distrusted(&self, signature: Signature) -> Result<bool, StoreError> {
+        if self.trusted.is_empty() {
+            return Ok(false);
+        }
+        let document = self.index.get(STEP, &signature.to_string())?;
+        let record = document.and_then(|document| CacheRecord::from_bytes(&document.body));
+        let foreign = record.and_then(|record| record.foreign);
+        Ok(foreign.is_some_and(|foreign| !self.is_trusted(foreign.signed_by.as_deref())))
+    }
+
     /// The record of a signature, if there is one and its own layer is still there.
     pub(crate) fn find(&self, signature: Signature) -> Result<Option<CacheRecord>, StoreError> {
         let Some(document) = self.index.get(STEP, &signature.to_string())? else {

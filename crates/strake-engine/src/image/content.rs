@@ -4,10 +4,11 @@
 //! *from elsewhere* cannot: its tar had an order and a form of its own, which its directory does not tell. Its bytes
 //! must come from a blob.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::atomic::AtomicBool;
 
-use strake_oci::{Compression, Descriptor, DiffId, Digest, MediaType, Reference};
+use strake_oci::{Compression, Descriptor, DiffId, Digest, ImageId, MediaType, Reference};
 use strake_store::compress::decompress;
 use strake_store::{LayerBlob, LayerId, StoreError};
 
@@ -35,12 +36,7 @@ pub(crate) fn sources(
     diff_id: DiffId,
     built: Option<&ImageLayer>,
 ) -> Result<Vec<Source>, StoreError> {
-    let mut blobs = env.store.index().layer_blobs(diff_id)?;
-    for claim in record::claims(env.store, diff_id)? {
-        if !blobs.iter().any(|blob| blob.digest == claim.digest) {
-            blobs.push(claim);
-        }
-    }
+    let blobs = blobs(env, diff_id)?;
     let mut sources = Vec::new();
     for blob in &blobs {
         if env.store.blobs().has(&blob.digest)? {
@@ -101,6 +97,47 @@ fn is_built(layer: &LayerId) -> bool {
 /// The descriptor of a blob that holds a layer.
 pub(crate) fn describe(blob: &LayerBlob) -> Descriptor {
     Descriptor::new(MediaType::oci_layer(blob.compression).as_str(), blob.digest, blob.size)
+}
+
+/// The blobs of layers of an image that are not unpacked, and not to be had.
+pub(super) fn lost_blobs(env: &Environment<'_>, id: ImageId) -> Result<BTreeSet<Digest>, ImageError> {
+    let mut lost = BTreeSet::new();
+    for ImageLayer { layer, diff_id, .. } in
+        record::image(env.store, id)?.iter().flat_map(|image| &image.layers)
+    {
+        if env.store.index().has_layer(layer)? {
+            continue;
+        }
+        let blobs = blobs(env, *diff_id)?;
+        let mut is_lost = true;
+        for blob in &blobs {
+            is_lost &= !is_anywhere(env, blob.digest)?;
+        }
+        if is_lost {
+            lost.extend(blobs.iter().map(|blob| blob.digest));
+        }
+    }
+    Ok(lost)
+}
+
+/// Whether a blob is in the store, or in a repository that is known to have had it.
+pub(crate) fn is_anywhere(env: &Environment<'_>, digest: Digest) -> Result<bool, ImageError> {
+    if env.store.blobs().has(&digest)? {
+        return Ok(true);
+    }
+    let places = record::places(env.store, digest)?;
+    Ok(places.iter().any(|repository| env.registry.has_blob(repository, digest).unwrap_or(false)))
+}
+
+/// The blobs that hold a layer, or are said to.
+pub(crate) fn blobs(env: &Environment<'_>, diff_id: DiffId) -> Result<Vec<LayerBlob>, StoreError> {
+    let mut blobs = env.store.index().layer_blobs(diff_id)?;
+    for claim in record::claims(env.store, diff_id)? {
+        if !blobs.iter().any(|blob| blob.digest == claim.digest) {
+            blobs.push(claim);
+        }
+    }
+    Ok(blobs)
 }
 
 /// Calls `use_it` with the content of a layer as stored somewhere, trying one source after the other. `use_it` must

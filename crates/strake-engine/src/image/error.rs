@@ -108,6 +108,17 @@ impl ImageError {
         }
     }
 
+    /// Whether a layer itself is gone or damaged. Otherwise whoever has it may only not have answered.
+    pub(crate) fn is_bad_layer(&self) -> bool {
+        match self {
+            Self::Registry(error) => {
+                use ErrorKind as Kind;
+                matches!(error.kind, Kind::NotFound | Kind::Corrupt | Kind::Malformed | Kind::TooLarge)
+            }
+            other => other.is_about_content(),
+        }
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> ImageErrorKind {
         match self {

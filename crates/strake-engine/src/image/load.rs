@@ -13,7 +13,7 @@ use super::error::ImageError;
 use super::import::open_compressed;
 use super::record::{self, ImageRecord, MAX_CONFIG, NewImage};
 use super::types::Loaded;
-use super::{materialise, resolve, stream};
+use super::{resolve, stream};
 use crate::event::{Event, TransferKind};
 use crate::image::transfer::Transfer;
 use crate::request::Environment;
@@ -42,7 +42,7 @@ pub(crate) fn load(env: &Environment<'_>, archive: &Archive) -> Result<Vec<Loade
     for image in &pending {
         let layers: Vec<_> = image.record.layers.iter().map(|layer| layer.layer.clone()).collect();
         record::put_image(env.store, &image.as_new(&[]))?;
-        materialise::ensure_layers(env, &layers)?;
+        super::ensure_layers(env, &layers)?;
     }
     pending
         .iter()

@@ -36,10 +36,25 @@ struct Work {
     done: Mutex<BTreeSet<LayerId>>,
     changed: Condvar,
     stop: AtomicBool,
-    failure: Mutex<Option<ImageError>>,
+    failure: Mutex<Option<Unmade>>,
 }
 
-pub(crate) fn ensure_layers(env: &Environment<'_>, layers: &[LayerId]) -> Result<(), ImageError> {
+/// Why layers are not all unpacked.
+#[derive(Debug)]
+pub(crate) struct Unmade {
+    /// The layer it failed with, if it was one.
+    pub(crate) layer: Option<LayerId>,
+    /// What went wrong.
+    pub(crate) error: ImageError,
+}
+
+impl<E: Into<ImageError>> From<E> for Unmade {
+    fn from(error: E) -> Self {
+        Self { layer: None, error: error.into() }
+    }
+}
+
+pub(crate) fn ensure_layers(env: &Environment<'_>, layers: &[LayerId]) -> Result<(), Unmade> {
     let tasks = missing(env, layers)?;
     if tasks.is_empty() {
         return Ok(());
@@ -58,7 +73,7 @@ pub(crate) fn ensure_layers(env: &Environment<'_>, layers: &[LayerId]) -> Result
         }
     });
     match work.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
+        Some(unmade) => Err(unmade),
         None => Ok(()),
     }
 }
@@ -97,7 +112,7 @@ impl Work {
                 Err(error) => {
                     // The first to stop the others says why; what they say then is only that they were stopped.
                     if !self.stop.swap(true, Ordering::SeqCst) {
-                        *locked(&self.failure) = Some(error);
+                        *locked(&self.failure) = Some(Unmade { layer: Some(task.layer), error });
                     }
                     locked(&self.queue).clear();
                 }

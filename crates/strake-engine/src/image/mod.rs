@@ -23,6 +23,7 @@ mod import;
 mod load;
 mod materialise;
 mod names;
+mod origin;
 mod push;
 pub(crate) mod record;
 mod remote;
@@ -31,16 +32,19 @@ mod stream;
 mod transfer;
 mod types;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strake_oci::{ImageConfig, ImageId, Platform, Reference};
+use strake_oci::{Digest, ImageConfig, ImageId, Platform, Reference};
 use strake_store::LayerId;
 
 use crate::request::{Environment, StageOutput};
+use crate::signing::TrustedKey;
 
 pub use error::{ImageError, ImageErrorKind};
+pub use origin::Origin;
 pub use remote::RemoteImage;
 pub use types::{
     ArchiveFormat, CommitOptions, Dest, HistoryRow, ImageSummary, ImportOptions, Loaded, LocalImage,
@@ -51,6 +55,7 @@ pub(crate) use archive::Archive;
 pub(crate) use blob::store_layer;
 pub(crate) use commit::{describe_layers, known_diff_ids};
 pub(crate) use load::{FULL_NAME, REF_NAME};
+pub(crate) use materialise::{Unmade, ensure_layers as try_layers};
 pub(crate) use names::load as load_record;
 pub(crate) use push::{Described, PushedDescribed, SharedReader, push_described, push_untagged};
 pub(crate) use record::ImageLayer;
@@ -95,6 +100,29 @@ pub fn adopt(
     remote::adopt(env, found, names)
 }
 
+/// What vouches for an image that has this name: what was noted when it was made, or the seal of the manifest that it
+/// was fetched with. `None` when nobody is known to, or nobody of those who are trusted. Without keys all are who were
+/// noted.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn origin(
+    env: &Environment<'_>,
+    name: &Reference,
+    id: ImageId,
+    trusted: &[TrustedKey],
+) -> Result<Option<Origin>, ImageError> {
+    origin::find(env, name, id, trusted)
+}
+
+/// Notes what an image that was made here rests on.
+///
+/// # Errors
+/// When the store cannot be written.
+pub fn put_origin(env: &Environment<'_>, id: ImageId, origin: &Origin) -> Result<(), ImageError> {
+    origin::put(env.store, id, origin)
+}
+
 /// Marks an image as used just now, so that a collection running beside keeps it. Answers whether it is still there.
 pub(crate) fn touch(env: &Environment<'_>, id: ImageId, layers: &[LayerId]) -> Result<bool, ImageError> {
     Ok(record::touch(env.store, id, layers)?)
@@ -119,13 +147,30 @@ pub fn materialise(env: &Environment<'_>, id: ImageId) -> Result<Vec<LayerId>, I
     Ok(layers)
 }
 
+/// The blobs of an image's layers that are needed and that neither the store nor a repository that is known to have had
+/// them has now. A repository that does not answer is not counted among those that have one.
+///
+/// # Errors
+/// When there is no such image, or the store cannot be read.
+pub fn lost_blobs(env: &Environment<'_>, id: ImageId) -> Result<BTreeSet<Digest>, ImageError> {
+    content::lost_blobs(env, id)
+}
+
+/// Whether a blob is in the store, or in a repository that is known to have had it.
+///
+/// # Errors
+/// When the store cannot be read. A repository that does not answer does not have it.
+pub fn is_anywhere(env: &Environment<'_>, digest: Digest) -> Result<bool, ImageError> {
+    content::is_anywhere(env, digest)
+}
+
 /// Makes sure that these layers, bottom first, are unpacked: fetches what is missing, several at once, each as one
 /// stream from the registry into files. What another process is fetching already is awaited.
 ///
 /// # Errors
 /// When the content of a layer cannot be had, is not what its digest says, or cannot be written.
 pub fn ensure_layers(env: &Environment<'_>, layers: &[LayerId]) -> Result<(), ImageError> {
-    materialise::ensure_layers(env, layers)
+    materialise::ensure_layers(env, layers).map_err(|unmade| unmade.error)
 }
 
 /// Gets an image from its registry, layers included, and gives it the name it was asked for by. If the layers cannot

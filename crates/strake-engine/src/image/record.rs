@@ -8,6 +8,7 @@ use strake_oci::{
 use strake_store::{Index, LayerBlob, LayerId, Link, NewDocument, Store, StoreError};
 
 use super::error::ImageError;
+use super::origin::ORIGIN;
 
 /// An image; the key is the hex form of its id.
 pub(crate) const IMAGE: &str = "image";
@@ -192,11 +193,13 @@ pub(crate) fn put_image(store: &Store, new: &NewImage<'_>) -> Result<ImageId, St
             documents.push(chain_document(store, layer.diff_id, chain)?);
             links.push(Link::Document { kind: CHAIN.to_owned(), key: layer.layer.to_string() });
         } else {
-            links.push(Link::Layer(layer.layer.clone()));
+            // Made here, or by somebody else on an equal stack.
+            links.push(layer_link(store.index(), &layer.layer)?);
         }
         links.extend(content_links(store, layer.diff_id)?);
     }
     links.extend(place_links(store, id.0)?);
+    links.push(Link::Document { kind: ORIGIN.to_owned(), key: id.0.hex() });
     documents.push(document(IMAGE, id.0.hex(), &new.record, links));
     let manifest = new.manifest.as_ref().map(|(descriptor, _)| descriptor.clone());
     for name in new.names {

@@ -17,7 +17,9 @@
 
 mod caches;
 mod document;
+mod lost;
 mod mounts;
+mod patience;
 mod prune;
 mod publish;
 mod selection;
@@ -25,11 +27,11 @@ mod used;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use strake_oci::{Compression, Descriptor, DiffId, Digest, ParsedManifest, Reference};
 use strake_registry::{Client, ErrorKind, RegistryError};
-use strake_store::{LayerBlob, StoreError};
+use strake_store::{LayerBlob, LayerId, StoreError};
 
 use crate::cache::{CacheRecord, Foreign, LocalCache, Selected};
 use crate::error::StepError;
@@ -42,12 +44,14 @@ use crate::signature::Signature;
 use crate::signing::{self, Signed, SigningKey, TrustedKey, Untrusted};
 pub(crate) use caches::Tip;
 pub use caches::{CacheContent, CachePlace, CacheTarget, OnError};
+pub(crate) use lost::Lost;
 pub use mounts::MountSharing;
 pub(crate) use mounts::UsedMount;
 pub use prune::{Fate, Judged, RepositoryPolicy, prune_repository};
 pub(crate) use selection::shared_key;
 
 use document::{CacheDocument, SharedStep, Unusable};
+use lost::Rejected;
 
 /// Where the steps of a build are shared with other machines.
 #[derive(Debug, Clone)]
@@ -120,8 +124,14 @@ pub(crate) struct Remote<'a> {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Entries whose layers could not be had. They are not looked at again, and overwritten.
-    rejected: BTreeSet<Signature>,
+    /// For how long publishing is still tried again.
+    patience: Duration,
+    /// Entries whose layers could not be had. They are looked at again only with the lock of the step, and overwritten.
+    rejected: BTreeMap<Signature, Rejected>,
+    /// The layers that could not be had.
+    lost: BTreeSet<LayerId>,
+    /// Steps that stand on other layers now than their entries say.
+    mended: BTreeSet<Signature>,
     /// What is there from somebody who is not trusted.
     distrusted: BTreeSet<Signature>,
     /// How often something that a registry said turned out to be wrong.
@@ -143,10 +153,15 @@ struct State {
     repositories: BTreeMap<String, Repository>,
 }
 
+/// What a step's own layer must be for an entry in a repository to count.
+type Check<'a> = fn(&Remote<'a>, &Reference, Signature, &LayerBlob) -> Result<bool, RegistryError>;
+
 /// What is known of one repository.
 #[derive(Debug, Default)]
 struct Repository {
     outage: Outage,
+    /// When it failed last, it was by saying nothing.
+    is_silent: bool,
     /// We may not write to it.
     is_closed: bool,
     /// Layers that are there.
@@ -161,7 +176,7 @@ impl<'a> Remote<'a> {
             request,
             environment,
             hurried: environment.registry.hurried(),
-            state: Mutex::default(),
+            state: Mutex::new(State { patience: patience::LONGEST, ..State::default() }),
             published: Condvar::new(),
             caches_read: Mutex::default(),
         }
@@ -207,14 +222,19 @@ impl<'a> Remote<'a> {
     /// # Errors
     /// When the build was stopped, or the store cannot be written. A registry that fails is a miss.
     pub(crate) fn fetch(&self, signature: Signature) -> Result<bool, StepError> {
-        if self.state().rejected.contains(&signature) {
+        if self.is_off(signature) {
             return Ok(false);
         }
+        self.fetch_where(signature, |_, _, _, _| Ok(true))
+    }
+
+    /// The same, where an entry counts only if its own layer passes a check.
+    fn fetch_where(&self, signature: Signature, check: Check<'a>) -> Result<bool, StepError> {
         for repository in self.request.sharing.sources() {
             if self.is_paused(repository) {
                 continue;
             }
-            if self.fetch_from(repository, signature)? {
+            if self.fetch_from(repository, signature, check)? {
                 let mut state = self.state();
                 state.absent.remove(&signature);
                 if self.request.sharing.repository.as_ref() == Some(repository) {
@@ -227,7 +247,12 @@ impl<'a> Remote<'a> {
         Ok(false)
     }
 
-    fn fetch_from(&self, repository: &Reference, signature: Signature) -> Result<bool, StepError> {
+    fn fetch_from(
+        &self,
+        repository: &Reference,
+        signature: Signature,
+        check: Check<'a>,
+    ) -> Result<bool, StepError> {
         let tag = self.tag(repository, signature);
         let raw = match self.hurried.resolve(&tag) {
             Ok(raw) => raw,
@@ -249,6 +274,12 @@ impl<'a> Remote<'a> {
         };
         match CacheDocument::of_manifest(&manifest, signature, self.request.epoch) {
             Ok((document, layers)) => {
+                let own = &layers.last().expect("a document was checked to have layers").1;
+                match check(self, repository, signature, own) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(false),
+                    Err(error) => return self.failed(repository, &error).map(|()| false),
+                }
                 self.note_told(repository, &document, &layers)?;
                 self.record(Some(repository), Some(signature), document, &layers, signed_by)?;
                 Ok(true)
@@ -299,6 +330,12 @@ impl<'a> Remote<'a> {
         cache.put_contents(&contents, signed_by.as_deref())?;
         let foreign = Foreign { epoch: document.epoch, signed_by };
         for step in document.steps {
+            if self.is_off(step.signature) {
+                continue;
+            }
+            if missed == Some(step.signature) {
+                self.state().lost.remove(&names[step.depth - 1]);
+            }
             let known = cache.find(step.signature)?;
             if missed != Some(step.signature) && known.is_some_and(|known| known.foreign.is_none()) {
                 continue;
@@ -319,27 +356,6 @@ impl<'a> Remote<'a> {
         self.state().refuted
     }
 
-    /// Forgets steps whose layers cannot be had. Answers whether there was anything to forget.
-    pub(crate) fn reject(
-        &self,
-        signatures: &[Signature],
-        why: &dyn std::fmt::Display,
-    ) -> Result<bool, StoreError> {
-        let cache = LocalCache::new(self.environment.store.index());
-        for signature in signatures {
-            cache.forget(*signature)?;
-            let mut state = self.state();
-            state.refuted += usize::from(state.rejected.insert(*signature));
-            state.shared.remove(signature);
-            // A manifest has named a layer that is not there. What else it was wrong about nobody knows.
-            state.repositories.values_mut().for_each(|known| known.layers.clear());
-        }
-        if !signatures.is_empty() {
-            self.warn(format!("a step from a registry cannot be used and is built here: {why}"));
-        }
-        Ok(!signatures.is_empty())
-    }
-
     /// A registry failed: it is left alone for a while. That it was stopped is all that is passed on.
     fn failed(&self, repository: &Reference, error: &RegistryError) -> Result<(), StepError> {
         if error.kind == ErrorKind::Cancelled {
@@ -351,6 +367,7 @@ impl<'a> Remote<'a> {
         if !is_entry {
             let mut state = self.state();
             let known = state.repositories.entry(name(repository)).or_default();
+            known.is_silent = error.kind == ErrorKind::TimedOut;
             if !known.outage.failed(Instant::now()) {
                 return Ok(());
             }

@@ -81,10 +81,11 @@ impl Remote<'_> {
         }
         self.with_described(step, signature, record, |described| {
             for repository in self.request.sharing.destinations() {
-                if self.takes_nothing(repository) {
+                if self.takes_nothing(repository) && !self.is_worth_a_try(repository) {
                     continue;
                 }
-                match self.push(repository, signature, described) {
+                let push = || self.push(repository, signature, described);
+                match self.patiently(step, record, repository, push) {
                     Ok(()) => self.answered(repository),
                     Err(ImageError::Registry(error)) => self.not_taken(repository, &error)?,
                     Err(error) => return Err(error.into()),
@@ -130,6 +131,7 @@ impl Remote<'_> {
             state.shared.insert(signature);
         }
         state.absent.remove(&signature);
+        state.mended.remove(&signature);
         drop(state);
         self.note_layers(repository, described, &pushed);
         let index = self.environment.store.index();
@@ -282,6 +284,10 @@ impl Remote<'_> {
         let mut missing = Vec::new();
         for (step, signature) in used {
             let tag = self.tag(repository, signature).to_string();
+            if self.is_to_be_mended(signature) && !self.takes_nothing(repository) {
+                missing.push((step, signature));
+                continue;
+            }
             let is_remembered = all_there && self.environment.store.index().get(SHARED, &tag)?.is_some();
             if !is_remembered && !self.is_shared(repository, signature)? && !self.takes_nothing(repository) {
                 missing.push((step, signature));

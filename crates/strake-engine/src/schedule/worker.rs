@@ -4,7 +4,7 @@ use strake_graph::StepId;
 
 use super::Message;
 use crate::error::StepError;
-use crate::event::Event;
+use crate::event::{Event, Holder};
 use crate::lock::{Hold, Lease, SharedLease, Waiter, Waiting};
 use crate::signature::Signature;
 use crate::step::{Build, Inputs, Miss, Resolved};
@@ -58,13 +58,16 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn locked_run(&mut self, inputs: &Inputs, miss: Miss) -> Result<Outcome, StepError> {
         let lease = self.lock(&miss.signature.to_string(), Hold::Alone)?;
-        let shared = self.lock_shared(miss.signature);
+        let (shared, holder) = self.lock_shared(miss.signature);
         let locks = StepLocks { _here: lease, _shared: shared };
         // Whoever held the lock has most likely built the very step. Even without waiting somebody may have finished
         // it between our look and our lock.
         if let Some(resolved) = self.build.look_again(self.step, inputs, miss.signature)? {
             self.build.event(Event::StepCached(self.step));
             return Ok(Outcome::Found(resolved));
+        }
+        if let Some(holder) = holder {
+            self.tell_of(&holder);
         }
         let caches = self.build.cache_locks(self.step, inputs)?;
         let caches = caches.iter().map(|(name, hold)| self.lock(name, *hold)).collect::<Result<_, _>>()?;
@@ -80,10 +83,34 @@ impl Worker<'_> {
         self.waiting(|waiter| locks.acquire(name, hold, waiter))?.ok_or(StepError::Cancelled)
     }
 
-    /// Takes the lock that machines share, if they share any.
-    fn lock_shared(&mut self, signature: Signature) -> Option<SharedLease> {
+    /// Takes the lock that machines share, if they share any. Answers who had it before, if anybody.
+    fn lock_shared(&mut self, signature: Signature) -> (Option<SharedLease>, Option<Holder>) {
         let remote = self.build.remote;
-        self.waiting(|waiter| remote.lock(signature, waiter))
+        let mut last = None;
+        let lease = self.waiting(|waiter| {
+            let Waiter { me, hears, gives_up } = waiter;
+            let mut hears = |waiting: Waiting| {
+                if let Waiting::For(holder) = &waiting {
+                    last = Some(holder.clone());
+                }
+                hears(waiting);
+            };
+            remote.lock(signature, Waiter { me, hears: &mut hears, gives_up })
+        });
+        let is_ours = lease.is_some();
+        (lease, last.filter(|_| is_ours))
+    }
+
+    /// Says that who was waited for left nothing. Of a step that everybody carries out nobody expects anything.
+    fn tell_of(&self, Holder { pid, host, .. }: &Holder) {
+        let step = self.build.request.graph.step(self.step);
+        if step.no_cache || self.build.is_stopping() {
+            return;
+        }
+        let label = &step.label;
+        self.build.event(Event::Warning(format!(
+            "`{label}`: process {pid} on {host} is done with it, but its result is not to be found; it is built here"
+        )));
     }
 
     /// Takes a lock. While somebody else has it, the slot is given back and the user is told who.

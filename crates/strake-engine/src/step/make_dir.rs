@@ -6,6 +6,7 @@ use strake_graph::MakeDirOp;
 use strake_store::RootDir;
 
 use super::copy::{CopyError, Layout, user_owner, write_layer};
+use crate::clock::now_ns;
 
 /// Writes the directory into the empty layer directory `upper`. Answers whether anything was written: nothing is
 /// when the directory exists, also through links. What is made belongs to the user that the instruction runs as.
@@ -21,7 +22,7 @@ pub(crate) fn make_dir(op: &MakeDirOp, upper: &Path, below: Option<&RootDir>) ->
     let owner = user_owner(&op.user, below)?;
     layout = Layout::new(below, Some(owner), None);
     layout.make_dirs(&path)?;
-    write_layer(&layout, upper, below, None)?;
+    write_layer(&layout, upper, below, None, now_ns())?;
     Ok(true)
 }
 

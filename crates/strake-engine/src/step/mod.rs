@@ -27,9 +27,9 @@ use crate::cache::{CacheRecord, LocalCache, Place};
 use crate::clock::{host_name, now, now_ns};
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, Holder};
-use crate::image::ImageErrorKind;
+use crate::image::{ImageErrorKind, Unmade};
 use crate::lock::{FileLocks, Lease};
-use crate::remote::{CacheContent, Remote, Tip};
+use crate::remote::{CacheContent, Lost, Remote, Tip};
 use crate::request::{BuildRequest, Environment};
 use crate::schedule::makes_layer;
 use crate::signature::{Part, Signature, StepInputs, parts_of};
@@ -46,6 +46,7 @@ pub(crate) struct Build<'a> {
     numbers: Vec<u32>,
     stopping: AtomicBool,
     warned_network: OnceLock<()>,
+    warned_distrust: OnceLock<()>,
     /// What this build carried out: of a step that must not come from the cache nothing else counts.
     executed: &'a Executed,
     pub(crate) remote: &'a Remote<'a>,
@@ -135,6 +136,7 @@ impl<'a> Build<'a> {
             numbers,
             stopping: AtomicBool::new(false),
             warned_network: OnceLock::new(),
+            warned_distrust: OnceLock::new(),
             executed,
             remote,
             above: if remote.is_asked() { foretell::above(&request.graph) } else { BTreeMap::new() },
@@ -209,8 +211,23 @@ impl<'a> Build<'a> {
         }
         Ok(match found {
             Some(resolved) => Looked::Hit(resolved),
-            None => Looked::Miss(miss),
+            None => {
+                self.warn_of_distrust(id, signature)?;
+                Looked::Miss(miss)
+            }
         })
+    }
+
+    /// Says once that there would be a result if it was known whose it is.
+    fn warn_of_distrust(&self, id: StepId, signature: Signature) -> Result<(), StepError> {
+        if self.cache.is_distrusted(signature)? && self.warned_distrust.set(()).is_ok() {
+            let label = &self.request.graph.step(id).label;
+            self.event(Event::Warning(format!(
+                "`{label}` is in the store, but no trusted key is known to have signed it: it came from a registry \
+                 without a check; such steps count as not there"
+            )));
+        }
+        Ok(())
     }
 
     /// What the signature of a step on a base of this canonical signature is made of.
@@ -262,7 +279,7 @@ impl<'a> Build<'a> {
         if let Some(found) = self.find(id, inputs, signature)? {
             return Ok(Some(found));
         }
-        match self.remote.is_asked() && self.remote.fetch(signature)? {
+        match self.remote.is_asked() && self.remote.fetch_again(signature)? {
             true => self.find(id, inputs, signature),
             false => Ok(None),
         }
@@ -277,6 +294,9 @@ impl<'a> Build<'a> {
             return Ok(None);
         }
         let Some(layers) = self.stack_on(&record, base) else { return Ok(None) };
+        if record.foreign.is_some() && layers != record.layers {
+            self.remote.note_mended(signature);
+        }
         if record.foreign.is_some() {
             let own = record.layers.last().expect("a record without layers is not found");
             let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
@@ -291,15 +311,20 @@ impl<'a> Build<'a> {
 
     /// The stack of a record on an equal base: what was made here goes with the layers of this build, because others
     /// that are equal may have their times limited otherwise. What another machine made comes as a whole, and only
-    /// when its times are those of a build here.
+    /// when its times are those of a build here; where a layer of that stack is lost, its own layer goes with what was
+    /// made here in place of the lost one.
     fn stack_on(&self, record: &CacheRecord, mut base: Vec<LayerId>) -> Option<Vec<LayerId>> {
-        match &record.foreign {
-            Some(foreign) => (foreign.epoch == self.request.epoch).then(|| record.layers.clone()),
-            None => {
-                base.extend(record.layers.last().cloned());
-                Some(base)
+        if let Some(foreign) = &record.foreign {
+            if foreign.epoch != self.request.epoch {
+                return None;
+            }
+            let (_, below) = record.layers.split_last()?;
+            if !self.remote.has_lost(below) {
+                return Some(record.layers.clone());
             }
         }
+        base.extend(record.layers.last().cloned());
+        Some(base)
     }
 
     fn same_stack(&self, record: &CacheRecord, base: &[LayerId]) -> Result<bool, StepError> {
@@ -457,19 +482,29 @@ impl<'a> Build<'a> {
         // What can be built instead is not waited for as long as what can only be fetched, which lies below it.
         let base = layers.iter().position(|layer| foreign.contains_key(layer)).unwrap_or(layers.len());
         crate::image::ensure_layers(self.environment, &layers[..base])?;
-        let Err(error) = crate::image::ensure_layers(&self.remote.hurried(), layers) else { return Ok(()) };
+        let Err(Unmade { layer: failed, error }) = crate::image::try_layers(&self.remote.hurried(), layers)
+        else {
+            return Ok(());
+        };
         if error.kind() == ImageErrorKind::Canceled {
             return Err(error.into());
         }
+        // One that is gone or damaged says nothing of the others. Where nobody answers none of them can be had.
+        let failed = failed.filter(|layer| error.is_bad_layer() && foreign.contains_key(layer));
         let mut lost = Vec::new();
         for layer in layers {
             if let Some(signature) = foreign.get(layer)
+                && failed.as_ref().is_none_or(|failed| failed == layer)
                 && !self.cache.is_unpacked(layer)?
             {
-                lost.push(*signature);
+                lost.push((*signature, layer.clone()));
             }
         }
-        match self.remote.reject(&lost, &error)? {
+        let why = match &failed {
+            Some(layer) => self.remote.why_lost(layer)?,
+            None => Lost::Unreachable,
+        };
+        match self.remote.reject(&lost, why, &error)? {
             true => Err(StepError::Pruned),
             false => Err(error.into()),
         }

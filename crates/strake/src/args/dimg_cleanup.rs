@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::ExchangeArgs;
+use super::{ExchangeArgs, Format};
 
 /// `strake dimg flush` and `strake dimg stages flush`.
 #[derive(Debug, Args)]
@@ -58,6 +58,9 @@ pub(crate) struct DeletionArgs {
     /// Write what was kept, and why, and what was deleted, into this file as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+    /// How to print; as JSON it is what --report writes
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
     /// What all exchanges have in common.
     #[command(flatten)]
     pub(crate) exchange: ExchangeArgs,

@@ -240,6 +240,9 @@ pub(crate) struct PruneArgs {
     /// Only say what would go
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
     /// Accepted for docker's sake: nothing is ever asked
     #[arg(short, long, hide = true)]
     pub(crate) force: bool,

@@ -14,13 +14,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use strake_engine::files::FileSet;
-use strake_engine::image::{self, CommitOptions};
+use strake_engine::image::{self, CommitOptions, ImageError, Origin};
 use strake_engine::{BuildError, BuildRequest, Environment, Event, Sharing};
 use strake_frontend::dockerfile::ImageFact;
 use strake_frontend::stagefile::lower::{
     AssemblyMounts, Below, LowerError, StageInput, commands, lower, mounts_of, wanted_files,
 };
-use strake_frontend::stagefile::plan::Conveyor;
+use strake_frontend::stagefile::plan::{Action, Conveyor, Start};
 use strake_frontend::stagefile::{GitSource, ImageId, MountSource, slug};
 use strake_git::Repository;
 use strake_graph::Network;
@@ -149,7 +149,11 @@ impl Assembler<'_> {
             explain: false,
             place: name,
             epoch: None,
-            sharing: Sharing::default(),
+            // What a stranger said of a step that is equal is no more to be used than the stages of one.
+            sharing: Sharing {
+                trusted_keys: self.session.settings.trusted_keys.clone(),
+                ..Sharing::default()
+            },
             wants_layers: false,
         };
         let events = |event: Event| match (self.shows, event) {
@@ -166,8 +170,26 @@ impl Assembler<'_> {
             let options = CommitOptions { created: SystemTime::now(), source_date_epoch: None };
             let id = image::commit_stage(env, stage, &[], &options).map_err(Failure::from)?;
             let config = image::config(env, id).map_err(Failure::from)?;
+            if let Some(origin) = self.origin(env, job).map_err(Failure::from)? {
+                image::put_origin(env, id, &origin).map_err(Failure::from)?;
+            }
             Ok(Below { reference: reference.clone(), fact: ImageFact { id, config } })
         })
+    }
+
+    /// What a stage rests on, as far as somebody vouches for all that it is made of. Base images that are no stages
+    /// count as what the user named.
+    fn origin(&self, env: &Environment<'_>, job: &Job<'_>) -> Result<Option<Origin>, ImageError> {
+        let is_base = matches!(&job.conveyor.stages[job.stage].action, Action::From(Start::Reference(_)));
+        let below = (!is_base).then_some(job.below);
+        let mut origin = Origin::default();
+        for Below { reference, fact } in below.into_iter().chain(job.artifacts.values()) {
+            match image::origin(env, reference, fact.id, &self.session.settings.trusted_keys)? {
+                Some(other) => origin.and(other),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(origin))
     }
 
     /// Of all commands of the stage, the one that failed is shown.

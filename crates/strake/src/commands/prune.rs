@@ -1,17 +1,19 @@
 //! `du` and `prune`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use strake_engine::{Fate, Judged, RepositoryPolicy};
 use strake_oci::Reference;
-use strake_store::gc::{self, Item, ItemUsage, PrunePolicy, Reason};
+use strake_store::gc::{self, Item, ItemUsage, PrunePolicy, Reason, Report};
 use strake_store::room::RoomLimit;
 
 use super::{in_session, output, room, ui};
 use crate::args::{DuArgs, Format, PruneArgs};
 use crate::failure::Failure;
+use crate::project::repository_name;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::ui as show;
@@ -99,59 +101,128 @@ pub(super) fn nanoseconds(time: SystemTime) -> i64 {
 pub(super) fn prune(args: &PruneArgs, mut settings: Settings) -> Result<u8, Failure> {
     let options = ui(&settings, "Pruning", None, false);
     settings.log_in(&args.login, &args.repo.iter().collect::<Vec<_>>())?;
-    let mut policy = policy(args, SystemTime::now());
     // What is asked for here is all that is done.
     let limit = settings.auto_prune.take();
-    in_session(settings, options, |session| {
-        if let Some(repository) = &args.repo {
-            return prune_repository(session, repository, args);
-        }
-        if args.auto {
-            match automatic(session, limit, args)? {
-                Some(found) => policy = found,
-                None => return Ok(0),
-            }
-        }
-        let report = gc::prune(&session.store, &policy)?;
-        if !policy.dry_run {
-            session.store.sweep()?;
-        }
-        for (item, bytes, reason) in &report.removed {
-            output::line(&explain(item, *bytes, *reason))?;
-        }
-        if args.dry_run {
-            for (item, bytes, reason) in &report.kept {
-                output::line(&format!("keep   {}", &explain(item, *bytes, *reason)[7..]))?;
-            }
-        }
-        let verb = if args.dry_run { "would be given back" } else { "given back" };
-        output::line(&format!("{} {verb}", show::size(report.freed_bytes)))?;
-        Ok(0)
+    in_session(settings, options, |session| match &args.repo {
+        Some(repository) => prune_repository(session, repository, args),
+        None => prune_store(session, limit, args),
     })
 }
 
-/// What goes if the store takes too much; says so when it does not.
-fn automatic(
-    session: &Session,
-    limit: Option<RoomLimit>,
-    args: &PruneArgs,
-) -> Result<Option<PrunePolicy>, Failure> {
-    let Some(limit) = limit else {
-        output::line("nothing is removed by itself: STRAKE_AUTO_PRUNE or the setting auto-prune is `off`")?;
-        return Ok(None);
+fn prune_store(session: &Session, limit: Option<RoomLimit>, args: &PruneArgs) -> Result<u8, Failure> {
+    let judged = if args.auto { Some(Room::judge(session, limit)?) } else { None };
+    if args.format == Format::Table
+        && let Some(room) = &judged
+    {
+        output::line(&room.to_string())?;
+    }
+    let policy = match &judged {
+        Some(room) => room.policy().map(|policy| PrunePolicy { dry_run: args.dry_run, ..policy }),
+        None => Some(policy(args, SystemTime::now())),
     };
-    let room::Verdict { room, stored, policy } = room::judge(&session.store, limit)?;
-    let (has, percent) = (show::size(stored), room.percent());
-    let limit = match limit {
-        RoomLimit::Volume(percent) => format!("{percent} % of the volume"),
-        RoomLimit::Bytes(bytes) => show::size(bytes),
+    let report = match &policy {
+        Some(policy) => gc::prune(&session.store, policy)?,
+        None => Report::default(),
     };
-    let verdict = match policy.as_ref().and_then(|policy| policy.keep_bytes) {
-        Some(keep) => format!("the store is to keep {}", show::size(keep)),
-        None => "nothing has to go".to_owned(),
+    if policy.is_some() && !args.dry_run {
+        session.store.sweep()?;
+    }
+    match args.format {
+        Format::Json => output::json(&report_json(&report, judged.as_ref(), args.dry_run))?,
+        // Nothing has to go: that is said already.
+        Format::Table if policy.is_none() => {}
+        Format::Table => show_report(&report, args.dry_run)?,
+    }
+    Ok(0)
+}
+
+fn show_report(report: &Report, dry_run: bool) -> Result<(), Failure> {
+    for (item, bytes, reason) in &report.removed {
+        output::line(&format!("remove {}", explain(item, *bytes, *reason)))?;
+    }
+    if dry_run {
+        for (item, bytes, reason) in &report.kept {
+            output::line(&format!("keep   {}", explain(item, *bytes, *reason)))?;
+        }
+    }
+    let verb = if dry_run { "would be given back" } else { "given back" };
+    output::line(&format!("{} {verb}", show::size(report.freed_bytes)))
+}
+
+/// What was removed; what stays where nothing was. Of all that stays a store has too much to tell it each time.
+fn report_json(report: &Report, room: Option<&Room>, dry_run: bool) -> Value {
+    let items = |items: &[(Item, u64, Reason)]| -> Vec<Value> {
+        let item = |(item, bytes, reason): &(Item, u64, Reason)| {
+            let (kind, id) = named(item);
+            json!({ "kind": kind, "id": id, "bytes": bytes, "reason": reason.to_string() })
+        };
+        items.iter().map(item).collect()
     };
-    output::line(&format!("limit {limit}; the volume is {percent} % full, the store has {has}: {verdict}"))?;
-    Ok(policy.map(|policy| PrunePolicy { dry_run: args.dry_run, ..policy }))
+    let mut value = json!({
+        "dry_run": dry_run, "freed": report.freed_bytes, "removed": items(&report.removed),
+    });
+    if dry_run {
+        value["kept"] = items(&report.kept).into();
+    }
+    if let Some(room) = room {
+        value["room"] = room.json();
+    }
+    value
+}
+
+/// How much room the store takes of what it may.
+enum Room {
+    /// Nothing is removed by itself.
+    Off,
+    Judged(RoomLimit, room::Verdict),
+}
+
+impl Room {
+    fn judge(session: &Session, limit: Option<RoomLimit>) -> Result<Self, Failure> {
+        let Some(limit) = limit else { return Ok(Self::Off) };
+        Ok(Self::Judged(limit, room::judge(&session.store, limit)?))
+    }
+
+    /// What goes if the store takes too much.
+    fn policy(&self) -> Option<PrunePolicy> {
+        match self {
+            Self::Off => None,
+            Self::Judged(_, verdict) => verdict.policy.clone(),
+        }
+    }
+
+    /// The limit, how full the volume is, and what the store has and is to keep (nothing: whatever it has), in bytes.
+    fn json(&self) -> Value {
+        let Self::Judged(limit, verdict) = self else { return Value::Null };
+        let limit = match limit {
+            RoomLimit::Volume(percent) => json!({ "volume_percent": percent }),
+            RoomLimit::Bytes(bytes) => json!({ "bytes": bytes }),
+        };
+        json!({
+            "limit": limit, "volume_percent": verdict.room.percent(), "stored": verdict.stored,
+            "keep": verdict.policy.as_ref().and_then(|policy| policy.keep_bytes),
+        })
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Judged(limit, verdict) = self else {
+            return f.write_str(
+                "nothing is removed by itself: STRAKE_AUTO_PRUNE or the setting auto-prune is `off`",
+            );
+        };
+        let (has, percent) = (show::size(verdict.stored), verdict.room.percent());
+        let limit = match limit {
+            RoomLimit::Volume(percent) => format!("{percent} % of the volume"),
+            RoomLimit::Bytes(bytes) => show::size(*bytes),
+        };
+        write!(f, "limit {limit}; the volume is {percent} % full, the store has {has}: ")?;
+        match verdict.policy.as_ref().and_then(|policy| policy.keep_bytes) {
+            Some(keep) => write!(f, "the store is to keep {}", show::size(keep)),
+            None => f.write_str("nothing has to go"),
+        }
+    }
 }
 
 /// Removes from a repository what builds of Dockerfiles shared and nobody used lately.
@@ -163,6 +234,10 @@ fn prune_repository(session: &Session, repository: &Reference, args: &PruneArgs)
     };
     let policy = RepositoryPolicy { unused_for: age, dry_run: args.dry_run };
     let shared = session.with(|env| strake_engine::prune_repository(env, repository, &policy))?;
+    if args.format == Format::Json {
+        output::json(&judged_json(repository, &shared, args.dry_run))?;
+        return Ok(0);
+    }
     let mut removed = 0usize;
     for Judged { tag, fate } in &shared {
         match fate {
@@ -177,6 +252,18 @@ fn prune_repository(session: &Session, repository: &Reference, args: &PruneArgs)
     let verb = if args.dry_run { "would be removed" } else { "removed" };
     output::line(&format!("{removed} of {} {verb}", shared.len()))?;
     Ok(0)
+}
+
+fn judged_json(repository: &Reference, judged: &[Judged], dry_run: bool) -> Value {
+    let (mut removed, mut kept) = (Vec::new(), Vec::new());
+    for Judged { tag, fate } in judged {
+        let (list, why) = match fate {
+            Fate::Removed(why) => (&mut removed, why),
+            Fate::Kept(why) => (&mut kept, why),
+        };
+        list.push(json!({ "tag": tag, "reason": why }));
+    }
+    json!({ "repository": repository_name(repository), "dry_run": dry_run, "removed": removed, "kept": kept })
 }
 
 fn policy(args: &PruneArgs, now: SystemTime) -> PrunePolicy {
@@ -197,16 +284,21 @@ fn policy(args: &PruneArgs, now: SystemTime) -> PrunePolicy {
 }
 
 fn explain(item: &Item, bytes: u64, reason: Reason) -> String {
-    let what = match item {
-        Item::Document { kind, key } => format!("{kind} {}", show::clean(key.as_bytes())),
-        Item::Layer(layer) => format!("layer {layer}"),
-        Item::Blob(digest) => format!("blob {digest}"),
-        Item::CacheMount(id) => format!("cache mount {}", id.hex()),
-        Item::Log(name) => format!("log {}", show::clean(name.as_bytes())),
-        Item::StatCache(name) => format!("stat cache {}", show::clean(name.as_bytes())),
-        Item::Lock(name) => format!("lock {}", show::clean(name.as_bytes())),
-    };
-    format!("remove {what} ({}): {reason}", show::size(bytes))
+    let (kind, id) = named(item);
+    format!("{kind} {id} ({}): {reason}", show::size(bytes))
+}
+
+/// What kind of thing an item is, and which one.
+fn named(item: &Item) -> (&str, String) {
+    match item {
+        Item::Document { kind, key } => (kind, show::clean(key.as_bytes())),
+        Item::Layer(layer) => ("layer", layer.to_string()),
+        Item::Blob(digest) => ("blob", digest.to_string()),
+        Item::CacheMount(id) => ("cache mount", id.hex()),
+        Item::Log(name) => ("log", show::clean(name.as_bytes())),
+        Item::StatCache(name) => ("stat cache", show::clean(name.as_bytes())),
+        Item::Lock(name) => ("lock", show::clean(name.as_bytes())),
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +308,17 @@ mod tests {
     fn args(all: bool, keep_bytes: Option<u64>, until: &[u64]) -> PruneArgs {
         let filters = until.iter().map(|seconds| format!("until={seconds}s").parse().unwrap()).collect();
         let (repo, login) = (None, crate::args::LoginArgs::default());
-        PruneArgs { all, keep_bytes, auto: false, repo, login, filters, dry_run: false, force: false }
+        PruneArgs {
+            all,
+            keep_bytes,
+            auto: false,
+            repo,
+            login,
+            filters,
+            dry_run: false,
+            format: Format::Table,
+            force: false,
+        }
     }
 
     #[test]

@@ -235,7 +235,8 @@ impl<'a> Answers<'a> {
         Ok(if is_ancestor == 1 { CommitState::Ancestor } else { CommitState::Foreign })
     }
 
-    fn warn(&mut self, text: String) {
+    /// Says something once.
+    pub(super) fn warn(&mut self, text: String) {
         if !self.warned.contains(&text) {
             report::warn(&text);
             self.warned.insert(text);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use strake_engine::Environment;
 use strake_engine::image::{self, HistoryRow, ImageError, RemoteImage};
+use strake_engine::{Environment, TrustedKey};
 use strake_frontend::stagefile::plan::{KnownStage, Presence};
 use strake_oci::{ImageConfig, ImageId};
 use strake_store::Store;
@@ -21,6 +21,8 @@ pub(crate) struct StageImage {
     pub(crate) made: Made,
     /// The same of the image below, which need not be in the store: its layers and its history are part of this one's.
     pub(crate) below: Option<Made>,
+    /// Whether it is from here or from somebody who is trusted.
+    pub(super) is_trusted: bool,
     labels: BTreeMap<String, String>,
 }
 
@@ -52,7 +54,10 @@ impl StageImage {
             }
             let rows = image::history(env, name)?;
             let made = made(&rows);
+            let trusted = &session.settings.trusted_keys;
+            let is_trusted = trusted.is_empty() || is_vouched_for(env, name, id, trusted)?;
             Ok(Some(Self {
+                is_trusted,
                 made: Made { created: seconds(config.created.as_deref()), ..made },
                 below: (rows.len() > 1).then(|| self::made(&rows[1..])),
                 labels: config.config.labels,
@@ -67,6 +72,7 @@ impl StageImage {
         let below_created = history.iter().rev().nth(1).and_then(|entry| seconds(entry.created.as_deref()));
         Self {
             made: Made { created, size: None },
+            is_trusted: true,
             below: (history.len() > 1).then_some(Made { created: below_created, size: None }),
             labels: image.config.config.labels.clone(),
         }
@@ -80,6 +86,18 @@ impl StageImage {
             created: self.made.created,
             size: self.made.size,
         }
+    }
+}
+
+fn is_vouched_for(
+    env: &Environment<'_>,
+    name: &str,
+    id: ImageId,
+    trusted: &[TrustedKey],
+) -> Result<bool, ImageError> {
+    match name.parse() {
+        Ok(name) => Ok(image::origin(env, &name, id, trusted)?.is_some()),
+        Err(_) => Ok(false),
     }
 }
 

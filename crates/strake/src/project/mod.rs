@@ -10,6 +10,7 @@
 
 mod answers;
 mod find;
+mod forgive;
 mod known;
 mod memory;
 mod plan;

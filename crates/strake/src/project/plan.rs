@@ -125,7 +125,7 @@ impl<'a> Planner<'a> {
         let (known, image) = match (candidate, self.session) {
             (Some(candidate), _) => (Some(candidate.known()), Some(StageImage::remote(&candidate.image))),
             (None, Some(session)) => {
-                let found = StageImage::find(session, &self.project.stage_name(&signature), &signature)?;
+                let found = self.local(session, &signature)?;
                 (found.as_ref().map(StageImage::known), found)
             }
             (None, None) => (None, None),
@@ -193,12 +193,27 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn is_there(&self, signature: &str) -> Result<bool, Failure> {
-        let name = self.project.stage_name(signature);
+    pub(crate) fn is_there(&mut self, signature: &str) -> Result<bool, Failure> {
         match self.session {
-            Some(session) => Ok(StageImage::find(session, &name, signature)?.is_some()),
+            Some(session) => Ok(self.local(session, signature)?.is_some()),
             None => Ok(false),
         }
+    }
+
+    /// The image of a stage in the store. Where trust matters, one that came from a registry without anybody looking who
+    /// signed it is not there, and neither is one that was made of such.
+    fn local(&mut self, session: &Session, signature: &str) -> Result<Option<StageImage>, Failure> {
+        let name = self.project.stage_name(signature);
+        let found = StageImage::find(session, &name, signature)?;
+        if found.as_ref().is_some_and(|found| !found.is_trusted) {
+            self.answers.warn(
+                "stages in the store that no trusted key vouches for count as not there: they came from a registry, or \
+                 were made of what did"
+                    .to_owned(),
+            );
+            return Ok(None);
+        }
+        Ok(found)
     }
 
     /// Whether the image of a stage is in a repository now. Then everything is looked for anew.

@@ -35,6 +35,9 @@ impl Shelves<'_> {
         let mut result = Published::Not;
         if let Some(main) = self.of_role(Role::Main).first().copied() {
             result = self.publish_to(main, local, signature)?;
+            if matches!(result, Published::Sent) {
+                self.forgive()?;
+            }
         }
         self.fill_caches(local, signature)?;
         Ok(result)

@@ -16,6 +16,7 @@ use strake_frontend::stagefile::plan::{KnownStage, Presence};
 use strake_oci::{Digest, Platform, Reference};
 use strake_registry::{ErrorKind, RegistryError};
 
+use super::forgive::Rejected;
 use crate::failure::Failure;
 use crate::report;
 use crate::session::Session;
@@ -71,7 +72,7 @@ impl Candidate {
 
 /// How far the candidates for a signature are looked through.
 #[derive(Debug, Clone, Default)]
-struct Search {
+pub(super) struct Search {
     /// The shelf to go to next.
     next_shelf: usize,
     /// What else there is of the shelf before that.
@@ -107,14 +108,14 @@ pub(crate) struct Shelves<'a> {
     unreachable: Unreachable,
     /// Places in `shelves` that do not answer.
     pub(super) silent: BTreeSet<usize>,
-    searches: BTreeMap<String, Search>,
+    pub(super) searches: BTreeMap<String, Search>,
     hits: BTreeMap<String, Candidate>,
     /// Manifests that turned out to be no good after all.
-    bad: BTreeSet<Digest>,
+    pub(super) bad: BTreeMap<Digest, Rejected>,
     /// Tags that something bad was found under, until it is replaced.
     pub(super) bad_tags: BTreeSet<String>,
     /// Signatures that some image was found for.
-    were_there: BTreeSet<String>,
+    pub(super) were_there: BTreeSet<String>,
     told: BTreeSet<String>,
 }
 
@@ -140,7 +141,7 @@ impl<'a> Shelves<'a> {
             silent: BTreeSet::new(),
             searches: BTreeMap::new(),
             hits: BTreeMap::new(),
-            bad: BTreeSet::new(),
+            bad: BTreeMap::new(),
             bad_tags: BTreeSet::new(),
             were_there: BTreeSet::new(),
             told: BTreeSet::new(),
@@ -185,13 +186,9 @@ impl<'a> Shelves<'a> {
             // It did not fit then, and the history here is still the same.
             return Ok(false);
         }
+        self.forgive()?;
         let tag = stage_tag(&self.shelves[main].repository, signature)?;
         Ok(matches!(self.look(main, &tag, signature)?, Looked::Good(_)))
-    }
-
-    /// Notes that an image is no good, so that it is found no more and replaced by the next publication.
-    pub(crate) fn reject(&mut self, manifest: Digest) {
-        self.bad.insert(manifest);
     }
 
     /// Drops what was found for a signature, if anything, and looks for the next image.
@@ -288,7 +285,7 @@ impl<'a> Shelves<'a> {
                 return Ok(Looked::Bad);
             }
         };
-        if self.bad.contains(&image.digest()) {
+        if self.bad.get(&image.digest()).is_some_and(|rejected| !rejected.is_forgiven) {
             return Ok(Looked::Bad);
         }
         if let Some(why) = image.distrust(&self.session.settings.trusted_keys) {

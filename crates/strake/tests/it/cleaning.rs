@@ -63,6 +63,14 @@ fn prune(scene: &Scene, options: &[&str], repo: &str) -> String {
     scene.strake(&[&["prune", "--repo", repo], options].concat()).stdout
 }
 
+/// The tags in a list that was printed as JSON. Each has a reason.
+fn tags_in(list: &Value) -> Vec<&str> {
+    let entries = list.as_array().unwrap().iter();
+    let tag = |entry: &'_ Value| !entry["reason"].as_str().unwrap().is_empty();
+    assert!(entries.clone().all(tag), "{list:#}");
+    entries.map(|entry| entry["tag"].as_str().unwrap()).collect()
+}
+
 fn kinds(registry: &Registry) -> Vec<String> {
     let tags = all_tags(registry, "cache");
     tags.iter().map(|tag| tag.split('-').next().unwrap().to_owned()).collect()
@@ -89,7 +97,13 @@ fn steps_that_nobody_used_lately_leave_the_repository() {
     let stays = planned.lines().filter(|line| line.starts_with("keep ")).count();
     assert_eq!((stays, planned.matches("built lately").count() >= 2), (3, true), "{planned}");
     assert_eq!(kinds(&registry).len(), 5);
-    prune(&scene, &[], &repo);
+    let told: Value =
+        serde_json::from_str(&prune(&scene, &["--dry-run", "--format", "json"], &repo)).unwrap();
+    assert_eq!((&told["repository"], &told["dry_run"]), (&repo.as_str().into(), &true.into()));
+    let doomed = tags_in(&told["removed"]);
+    assert_eq!((doomed.len(), tags_in(&told["kept"]).len()), (2, 3), "{told:#}");
+    let done: Value = serde_json::from_str(&prune(&scene, &["--format", "json"], &repo)).unwrap();
+    assert_eq!((tags_in(&done["removed"]), &done["dry_run"]), (doomed, &false.into()), "{done:#}");
     let left: BTreeSet<String> = all_tags(&registry, "cache").into_iter().collect();
     assert_eq!((left.len(), left.intersection(&old).count()), (3, 1));
     // What is there is used, what is gone is built and published again.
@@ -161,8 +175,26 @@ fn what_was_used_least_goes_when_the_store_takes_too_much() {
     assert!(told.starts_with("limit 1 % of the volume; "), "others fill the volume: {told}");
     let told = prune("1", &["--dry-run"]);
     assert!(told.contains("least recently used") && told.contains("would be given back"), "{told}");
+    // The same for programs.
+    let read = |limit: &str, words: &[&str]| -> Value {
+        serde_json::from_str(&prune(limit, &[words, &["--format", "json"]].concat())).unwrap()
+    };
+    let off = read("off", &[]);
+    assert_eq!((&off["room"], &off["removed"]), (&Value::Null, &Value::Array(Vec::new())), "{off:#}");
+    let enough = read("100GB", &[]);
+    assert_eq!(enough["room"]["limit"]["bytes"], 107_374_182_400_u64, "{enough:#}");
+    assert_eq!((&enough["room"]["keep"], &enough["freed"]), (&Value::Null, &0.into()), "{enough:#}");
+    assert_eq!(enough["room"]["stored"], all, "{enough:#}");
+    let planned = read("1", &["--dry-run"]);
+    assert!(planned["freed"].as_u64().unwrap() > 0, "{planned:#}");
+    let kept = planned["kept"].as_array().unwrap();
+    assert!(
+        kept.iter().any(|item| item["kind"] == "name" && item["id"].as_str().unwrap().contains("busybox"))
+    );
     assert_eq!(stored(&scene), all);
-    prune("1", &[]);
+    let done = read("1", &[]);
+    assert_eq!((&done["freed"], done.get("kept")), (&planned["freed"], None), "{done:#}");
+    assert!(!done["removed"].as_array().unwrap().is_empty());
     assert_eq!(stored(&scene), needed, "what has a name stays");
 
     // The same by itself, after a command, and at once when another limit was looked at just now.

@@ -224,9 +224,30 @@ RUN --mount=type=secret,id=hold printf 'beg%s\\n' un; ! {{ {HOLD}; }} && echo a 
     first.thaw();
     let failed = first.finish().unwrap();
     assert_eq!(failed.code, 1, "{failed}");
-    succeeded(second).expect_ran(&["RUN --mount"]);
+    let second = succeeded(second);
+    second.expect_ran(&["RUN --mount"]);
+    assert!(
+        second.finished.stderr.contains("its result is not to be found; it is built here"),
+        "{}",
+        second.finished
+    );
     // What failed there is taken from here.
     Built::of(team.build(0, "c").succeed().unwrap()).expect_ran(&[]);
+}
+
+#[test]
+fn who_cannot_publish_for_a_moment_tries_again_before_others_build_it() {
+    let Some((team, alone)) = team(2) else { return };
+    let mut first = holder(&team, "c");
+    let second = waiters(&team, "c").remove(0);
+    team.cut(0, Service::Registry, Cut::Unreachable);
+    first.wait_for("tried again: other machines may wait for it").unwrap();
+    team.heal(0);
+    let built = [succeeded(first), succeeded(second)];
+    expect_equal(&alone, &built);
+    let slow =
+        executions(&built).into_iter().find(|(label, _)| label.contains("/slow") && label.contains("sleep"));
+    assert_eq!(slow.unwrap().1, 1, "{}", built[1].finished);
 }
 
 /// Longer than the steps themselves take by one look that is given up, and by no more: the limit of the run is far

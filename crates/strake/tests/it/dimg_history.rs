@@ -35,9 +35,12 @@ fn build(node: &Project, repo: &str) -> BTreeSet<String> {
 }
 
 fn clean(node: &Project, options: &[&str], repo: &str) -> Value {
-    let words = ["dimg", "cleanup", "repo", "--without-kube", "--report", "report.json"];
-    node.command(&[&words[..], options, &[repo]].concat()).env(ANY_AGE.0, ANY_AGE.1).succeed().unwrap();
-    serde_json::from_str(&node.sandbox.read("p/report.json").unwrap()).unwrap()
+    let words = ["dimg", "cleanup", "repo", "--without-kube", "--report", "report.json", "--format", "json"];
+    let command = node.command(&[&words[..], options, &[repo]].concat()).env(ANY_AGE.0, ANY_AGE.1);
+    let printed = command.succeed().unwrap().stdout;
+    let written: Value = serde_json::from_str(&node.sandbox.read("p/report.json").unwrap()).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), written, "{printed}");
+    written
 }
 
 /// The reasons in a list of a report for what has one of these tags.

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use strake_testkit::{Etcd, Registry, Run};
 
 use crate::dimg_nodes::{NINE, NINE_TITLES, first_node, registry, requests, tags, with_state};
 use crate::dimg_scene::{Project, signatures};
+use crate::scene::Started;
 
 /// Where a registry keeps a blob.
 fn blob(registry: &Registry, digest: &str) -> PathBuf {
@@ -133,6 +135,62 @@ fn bad_entries_are_misses_that_the_next_build_repairs() {
     assert!(!built.stderr.contains("built anew"), "{built}");
     assert_eq!(with_state(&built.stdout, "[USING CACHE]"), ["Install"], "{built}");
     assert_eq!(cat(&node3, "/app/version.txt"), "3\n");
+}
+
+#[test]
+fn stages_above_a_lost_layer_are_good_again_when_it_is_back() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let node1 = first_node(NINE);
+    let built = node1.prints(&["dimg", "build", "--repo", &repo]);
+    // The files of a commit make the same layer each time.
+    let archive = layers(&format!("{repo}:dimgstage-{}", signatures(&built)[2])).pop().unwrap();
+    remove(&blob(&registry, &archive));
+    let node2 = node1.another_node();
+    node2.file("strake.yaml", &NINE.replace("echo 1", "echo 2"));
+    let built = node2.command(&["dimg", "build", "--repo", &repo]).succeed().unwrap();
+    assert!(built.stderr.contains("built anew"), "{built}");
+    let assembled: Vec<String> =
+        with_state(&built.stdout, "[OK]").into_iter().filter(|title| is_stage(title)).collect();
+    assert_eq!(assembled[0], NINE_TITLES[2], "{built}");
+    assert!(!assembled.contains(&"Install".to_owned()), "{built}");
+    assert_eq!(with_state(&built.stdout, "[USING CACHE]").last().unwrap(), "Install", "{built}");
+    for (path, content) in [("/app/version.txt", "2\n"), ("/app/vendor/installed", "{}\n")] {
+        assert_eq!(cat(&node2, path), content);
+    }
+}
+
+#[test]
+fn a_stage_that_another_machine_repaired_meanwhile_is_taken() {
+    let Some(registry) = registry() else { return };
+    let etcd = Etcd::start().unwrap();
+    let (repo, coordinate) =
+        (format!("{}/app", registry.address()), format!("etcd://{}?ttl=60s", etcd.address()));
+    let stages = NINE.replace("echo packages >", "printf 'beg%s\\n' un; date +%s%N > /when; echo packages >");
+    let node1 = first_node(&stages);
+    let built = node1.prints(&["dimg", "build", "--repo", &repo]);
+    let packages = layers(&format!("{repo}:dimgstage-{}", signatures(&built)[1])).pop().unwrap();
+    remove(&blob(&registry, &packages));
+    let start = |number: &str| {
+        let node = node1.another_node();
+        node.file("strake.yaml", &stages.replace("echo 1", number));
+        let build = ["dimg", "build", "--repo", &repo, "--coordinate", &coordinate, "--progress", "rawjson"];
+        let started = Started::new(node.command(&build).watched());
+        (node, started)
+    };
+    // One repairs it, the other has found that it is lost and waits.
+    let (_node2, mut repairing) = start("echo 2");
+    repairing.wait_for("begun");
+    repairing.send(Signal::STOP);
+    let (node3, mut waiting) = start("echo 3");
+    waiting.wait_for("waiting for locked resource");
+    repairing.send(Signal::CONT);
+    let (code, _, said) = repairing.end();
+    assert_eq!(code, 0, "{said}");
+    let (code, printed, said) = waiting.end();
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("begun"), "{said}\n{printed}");
+    assert_eq!(cat(&node3, "/packages"), "packages\n");
 }
 
 #[test]
@@ -340,19 +398,23 @@ fn is_stage(title: &str) -> bool {
     NINE_TITLES.iter().any(|stage| title.trim().starts_with(stage))
 }
 
-#[test]
-fn only_stages_that_a_trusted_key_signed_are_used() {
-    let Some(registry) = registry() else { return };
-    let repo = format!("{}/app", registry.address());
-    let first = first_node(NINE);
-    let openssl = |args: &[&str]| drop(first.sandbox.run("openssl").args(args).succeed().unwrap());
+/// Makes two pairs of keys in a node's sandbox, and answers the first, its public half, and that of the other.
+fn keys(node: &Project) -> [String; 3] {
+    let openssl = |args: &[&str]| drop(node.sandbox.run("openssl").args(args).succeed().unwrap());
     for name in ["ci", "stranger"] {
         let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
         openssl(&["genpkey", "-algorithm", "ed25519", "-out", &key]);
         openssl(&["pkey", "-in", &key, "-pubout", "-out", &public]);
     }
-    let file = |name: &str| first.sandbox.path(name).to_str().unwrap().to_owned();
-    let (key, trusted, stranger) = (file("ci.key"), file("ci.pub"), file("stranger.pub"));
+    ["ci.key", "ci.pub", "stranger.pub"].map(|name| node.sandbox.path(name).to_str().unwrap().to_owned())
+}
+
+#[test]
+fn only_stages_that_a_trusted_key_signed_are_used() {
+    let Some(registry) = registry() else { return };
+    let repo = format!("{}/app", registry.address());
+    let first = first_node(NINE);
+    let [key, trusted, stranger] = keys(&first);
     let assembled = |node: &Project, more: &[&str]| {
         let printed = node.prints(&[&["dimg", "build", "--repo", &repo], more].concat());
         with_state(&printed, "[OK]").into_iter().filter(|title| is_stage(title)).count()
@@ -374,6 +436,48 @@ fn only_stages_that_a_trusted_key_signed_are_used() {
     assert!(pulling.local_stages().is_empty());
     pulling.prints(&["dimg", "stages", "pull", "--trust", &trusted, &repo]);
     assert_eq!(pulling.local_stages().len(), 1);
+}
+
+#[test]
+fn stages_that_were_fetched_without_a_check_do_not_count_where_trust_matters() {
+    let Some(registry) = registry() else { return };
+    let name = |what: &str| format!("{}/{what}", registry.address());
+    let (open, signed) = (name("open"), name("signed"));
+    let first = first_node(NINE);
+    let [key, trusted, stranger] = keys(&first);
+    let build = |node: &Project, words: &[&str]| {
+        let built = node.command(&[&["dimg", "build"], words].concat()).succeed().unwrap();
+        let assembled = with_state(&built.stdout, "[OK]").into_iter().filter(|title| is_stage(title)).count();
+        (assembled, built.stderr)
+    };
+    // What was made here is trusted, whoever else is.
+    assert_eq!(build(&first, &["--repo", &open]).0, 9);
+    assert_eq!(build(&first, &["--trust", &trusted]), (0, String::new()));
+    // Some stages come from a stranger, and others are made here on top of them: none of them counts.
+    let second = first.another_node();
+    second.file("strake.yaml", &NINE.replace("echo 1", "echo 2"));
+    let (assembled, _) = build(&second, &["--repo", &open]);
+    assert!(0 < assembled && assembled < 9, "{assembled}");
+    let (assembled, told) = build(&second, &["--trust", &trusted]);
+    assert_eq!((assembled, told.matches("no trusted key vouches for").count()), (9, 1), "{told}");
+    assert_eq!(build(&second, &["--trust", &trusted]), (0, String::new()));
+    // Nothing of it is signed along.
+    let third = first.another_node();
+    build(&third, &["--repo", &open]);
+    third.fails(2, &["dimg", "push", "--with-stages", "--sign-key", &key, &name("other")]);
+    // What was signed is known by its seal, although nobody looked at it before; the registry is not asked.
+    first.prints(&["dimg", "stages", "push", "--sign-key", &key, &signed]);
+    let fourth = first.another_node();
+    assert_eq!(build(&fourth, &["--repo", &signed]).0, 0);
+    assert_eq!(build(&fourth, &["--trust", &trusted]), (0, String::new()));
+    assert_eq!(build(&fourth, &["--trust", &stranger]).0, 9);
+    // What stands on it is trusted as far as its key is.
+    let fifth = first.another_node();
+    fifth.file("strake.yaml", &NINE.replace("echo 1", "echo 3"));
+    let (assembled, _) = build(&fifth, &["--repo", &signed, "--trust", &trusted]);
+    assert!(0 < assembled && assembled < 9, "{assembled}");
+    assert_eq!(build(&fifth, &["--trust", &trusted]), (0, String::new()));
+    assert_eq!(build(&fifth, &["--trust", &stranger]).0, 9);
 }
 
 #[test]

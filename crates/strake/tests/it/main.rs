@@ -46,6 +46,7 @@ mod scene;
 mod shared_registry;
 mod sharing;
 mod sharing_faults;
+mod sharing_repair;
 mod team;
 mod tidy;
 

@@ -595,7 +595,9 @@ fn only_what_a_trusted_key_signed_is_used() {
     let fifth = scene(STAGES);
     fifth.sandbox.write("stranger.pub", first.sandbox.read("stranger.pub").unwrap()).unwrap();
     fifth.build(&args).expect_ran(&[]);
-    fifth.build(&["--trust", "stranger.pub"]).expect_ran(&all);
+    let built = fifth.build(&["--trust", "stranger.pub"]);
+    built.expect_ran(&all);
+    assert_eq!(built.finished.stderr.matches("no trusted key is known to have signed it").count(), 1);
     // A key that is none.
     fifth.sandbox.write("none.pub", "hello").unwrap();
     assert_eq!(fifth.command(&["--trust", "none.pub"]).finish().unwrap().code, 2);

@@ -35,6 +35,7 @@ use strake_graph::CopyOp;
 use strake_store::{Flavour, RootDir, TarError};
 
 use crate::build_context::{AtPath, SourceError, shown};
+use crate::clock::now_ns;
 
 pub use layer_tar::LayerTar;
 pub(crate) use layout::Layout;
@@ -153,7 +154,7 @@ pub fn copy(op: &CopyOp, plan: &CopyPlan, target: &CopyTarget<'_>) -> Result<Cop
     let archives = if op.unpack { archive::unpack_all(plan, target)? } else { Vec::new() };
     let mut layout = Layout::new(target.below, owner, op.chmod.as_ref());
     plan.place(op, &archives, &mut layout)?;
-    let mut copied = write_layer(&layout, target.upper, target.below, target.previous)?;
+    let mut copied = write_layer(&layout, target.upper, target.below, target.previous, now_ns())?;
     copied.notes.extend(plan.notes.iter().chain(archives.iter().flat_map(|archive| &archive.notes)).cloned());
     Ok(copied)
 }

@@ -24,6 +24,7 @@ use super::owner::{Owner, user_owner};
 use super::plan::{Placing, join, leaf_of, place_tree};
 use super::{CopyError, write_layer};
 use crate::build_context::{AtPath, EntryKind, SourceTree, open_beneath, shown};
+use crate::clock::now_ns;
 use crate::files::{Becomes, FileSet};
 use crate::request::Cancellation;
 
@@ -65,7 +66,13 @@ pub(crate) fn place(
     for placed in placed {
         placed.lay_out(&mut layout, below)?;
     }
-    write_layer(&layout, upper, below, None)?;
+    // Folders on the way to the files of a set are as old as those: so the same files make the same layer each time.
+    let newest = placed.iter().filter_map(|placed| match &placed.files {
+        PlacedFiles::Set { set, .. } => Some(set.mtime),
+        PlacedFiles::Tree { .. } => None,
+    });
+    let made_ns = newest.max().map_or_else(now_ns, |seconds| seconds.saturating_mul(1_000_000_000));
+    write_layer(&layout, upper, below, None, made_ns)?;
     Ok(())
 }
 

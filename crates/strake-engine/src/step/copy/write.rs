@@ -37,7 +37,6 @@ use crate::build_context::{
     AtPath, Entry, EntryKind, FileDigest, Origin, SourceError, SourceTree, by_components, open_beneath,
     open_file_beneath, read_hashed, sys_stat,
 };
-use crate::clock::now_ns;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
@@ -53,18 +52,19 @@ const LARGE_PIECE: usize = 128 << 10;
 /// Bytes that the kernel copies without being asked whether to go on.
 const COPIED_AT_ONCE: u64 = 16 << 20;
 
-/// Writes the layer.
+/// Writes the layer. What is made on the way has the time `made_ns`, in nanoseconds since 1970.
 pub(crate) fn write_layer(
     layout: &Layout<'_>,
     upper: &Path,
     below: Option<&RootDir>,
     previous: Option<Previous<'_>>,
+    made_ns: i64,
 ) -> Result<Copied, CopyError> {
     let upper = rustix::fs::openat(CWD, upper, DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(CopyError::sys("open the layer directory for", b""))?;
     let creator = creator(&upper).map_err(CopyError::sys("look at the layer directory of", b""))?;
     let previous = previous.as_ref().map(Farm::open).transpose()?;
-    let writer = Writer { upper, below, previous, creator, time_ns: now_ns() };
+    let writer = Writer { upper, below, previous, creator, time_ns: made_ns };
     for dir in &layout.dirs[1..] {
         writer.make_dir(dir)?;
     }

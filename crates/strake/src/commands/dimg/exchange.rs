@@ -53,9 +53,10 @@ impl Assembly<'_, '_> {
         let resolved = session.with(|env| {
             image::resolve(env, &found.reference, &session.settings.platform, image::PullPolicy::Never)
         })?;
+        let lost = session.with_hurry(|env| image::lost_blobs(env, id))?;
         session.with(|env| image::remove(env, &found.reference.familiar(), Force::Yes))?;
         if let (Some(shelves), Some(manifest)) = (self.planner.shelves(), resolved.manifest) {
-            shelves.reject(manifest.digest);
+            shelves.reject(signature, manifest.digest, lost);
         }
         Ok(None)
     }

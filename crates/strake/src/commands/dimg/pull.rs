@@ -193,7 +193,8 @@ impl Pull<'_, '_> {
         }
         report::warn(&format!("{STAGE_PREFIX}{signature}: {error}"));
         if let Some(shelves) = self.planner.shelves() {
-            shelves.reject(candidate.image.digest());
+            // Nobody publishes while this command runs.
+            shelves.reject(signature, candidate.image.digest(), BTreeSet::new());
         }
         Ok(false)
     }

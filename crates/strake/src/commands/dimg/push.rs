@@ -327,7 +327,7 @@ impl<'a> Push<'a> {
 
     fn stages_in(
         &self,
-        planner: &Planner<'_>,
+        planner: &mut Planner<'_>,
         plan: &Plan,
         image: ImageId,
         level: usize,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use strake_engine::image::{self, Force, ImageError};
 use strake_oci::{Digest, Reference};
 
@@ -201,15 +201,20 @@ impl<'a> Deletion<'a> {
         result
     }
 
-    /// Writes down what was kept, and why, and what was deleted.
-    pub(super) fn report(&self, path: Option<&Path>) -> Result<(), Failure> {
-        let Some(path) = path else { return Ok(()) };
+    /// What was kept, and why, and what was deleted.
+    pub(super) fn told(&self) -> Value {
         let list = |entries: &BTreeMap<String, String>| -> Vec<_> {
             entries.iter().map(|(name, why)| json!({ "name": name, "reason": why })).collect()
         };
-        let report = json!({
+        json!({
             "version": 1, "dry_run": self.dry_run, "kept": list(&self.kept), "deleted": list(&self.deleted),
-        });
-        std::fs::write(path, format!("{report:#}\n")).map_err(|error| Failure::file("write", path, &error))
+        })
+    }
+
+    /// Writes that into a file, if there is to be one.
+    pub(super) fn report(&self, path: Option<&Path>) -> Result<(), Failure> {
+        let Some(path) = path else { return Ok(()) };
+        std::fs::write(path, format!("{:#}\n", self.told()))
+            .map_err(|error| Failure::file("write", path, &error))
     }
 }

@@ -21,8 +21,9 @@ use super::locks::Resources;
 use super::push::{in_exchange, repository, split};
 use crate::args::{
     CleanupArgs, CleanupPlace, CleanupRepoArgs, DeletionArgs, FlushLocalArgs, FlushPlace, FlushRepoArgs,
-    MrproperArgs, StagesCleanupPlace, StagesCleanupPlaceArgs,
+    Format, MrproperArgs, StagesCleanupPlace, StagesCleanupPlaceArgs,
 };
+use crate::commands::output;
 use crate::failure::Failure;
 use crate::project::{Project, Reach, STAGE_PREFIX, select};
 use crate::session::Session;
@@ -62,10 +63,14 @@ fn deleting(
 ) -> Result<u8, Failure> {
     let mut exchange = told.exchange.clone();
     super::exchange_presets(&mut exchange, &settings)?;
+    exchange.rows.quiet |= told.format == Format::Json;
     in_exchange(&exchange, "Deleting", settings, repository, |session, printer| {
         let mut deletion = Deletion::new(session, printer, exchange.dry_run);
         let result = work(session, Resources::new(session, exchange.lock_timeout), &mut deletion);
         // What was deleted before a failure is told as well.
+        if told.format == Format::Json {
+            output::json(&deletion.told())?;
+        }
         deletion.report(told.report.as_deref())?;
         result
     })
