@@ -4,9 +4,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 
-/// The most characters of the server's text that a message carries.
-const MAX_CHARS: usize = 300;
-
 #[derive(Debug, Deserialize)]
 pub(crate) struct Granted {
     #[serde(rename = "ID", default, deserialize_with = "number")]
@@ -114,21 +111,6 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error
     STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
-/// One line without control characters, invisible direction changes, or more than a few hundred characters: what other
-/// nodes and servers say is shown on a terminal.
-pub(crate) fn clean(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    let words = text.split(|c: char| c.is_whitespace() || hidden(c)).filter(|word| !word.is_empty());
-    let line = words.collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,11 +122,5 @@ mod tests {
         let gone: Granted = serde_json::from_str(r#"{"ID":"77"}"#).unwrap();
         assert_eq!(gone.ttl, 0);
         serde_json::from_str::<Granted>(r#"{"ID":"99999999999999999999"}"#).unwrap_err();
-    }
-
-    #[test]
-    fn text_of_others_cannot_repaint_the_terminal() {
-        assert_eq!(clean("a\u{1b}[2Jb\n\u{202e}c"), "a [2Jb c");
-        assert_eq!(clean(&"x".repeat(1000)).chars().count(), MAX_CHARS + 1);
     }
 }

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use strake_oci::one_line;
 
-use crate::answer::{base64, clean};
+use crate::answer::base64;
 
 /// Who holds a lock, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl Claim {
         let Holder { host, pid, since, what } = holder;
         let claim = format!("{lease:x}.{number}");
         let value = json!({
-            "host": clean(host), "pid": pid, "since": since, "what": clean(what), "claim": claim,
+            "host": one_line(host), "pid": pid, "since": since, "what": one_line(what), "claim": claim,
         });
         Self { key, value: value.to_string() }
     }
@@ -69,7 +70,7 @@ pub(crate) fn holder(value: &[u8]) -> Option<Holder> {
         what: String,
     }
     let Document { host, pid, since, what } = serde_json::from_slice(value).ok()?;
-    Some(Holder { host: clean(&host), pid, since, what: clean(&what) })
+    Some(Holder { host: one_line(&host), pid, since, what: one_line(&what) })
 }
 
 #[cfg(test)]

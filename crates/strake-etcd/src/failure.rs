@@ -4,8 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
+use strake_oci::one_line;
 
-use crate::answer::{Refusal, clean};
+use crate::answer::Refusal;
 use crate::config::place;
 use crate::{ErrorKind, EtcdError};
 
@@ -89,7 +90,7 @@ fn bottom(error: &reqwest::Error) -> String {
     while let Some(below) = cause.source() {
         cause = below;
     }
-    let text = clean(&cause.to_string());
+    let text = one_line(&cause.to_string());
     let text = text.split(" (os error").next().unwrap_or_default();
     text.strip_prefix("failed to lookup address information: ").unwrap_or(text).to_owned()
 }
@@ -103,7 +104,8 @@ pub(crate) fn refused(operation: &str, endpoint: &Url, status: StatusCode, body:
         return Failure::Passing(error.hint("is this the client address of an etcd 3.4 or later?"));
     };
     let (kind, hint) = meaning(&refusal);
-    let mut error = EtcdError::new(kind, operation, format!("etcd at {at} says: {}", clean(&refusal.error)));
+    let mut error =
+        EtcdError::new(kind, operation, format!("etcd at {at} says: {}", one_line(&refusal.error)));
     error.hint = hint.map(str::to_owned);
     match kind {
         ErrorKind::Unauthorized => Failure::Stranger(error),

@@ -12,6 +12,7 @@ mod manifest;
 mod media_type;
 mod platform;
 mod reference;
+mod text;
 
 pub use chain::ChainId;
 pub use config::{ContainerConfig, EmptyObject, HealthConfig, HistoryEntry, ImageConfig, RootFs, RootFsType};
@@ -21,3 +22,4 @@ pub use manifest::{ImageIndex, ImageManifest, ManifestError, ParsedManifest};
 pub use media_type::{Compression, MediaType};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
+pub use text::one_line;

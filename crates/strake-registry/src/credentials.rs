@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use strake_oci::one_line;
 
 use crate::{ErrorKind, RegistryError, Secret};
 
@@ -181,7 +182,7 @@ impl Entry {
         }
         if let Some(auth) = given(self.auth) {
             let (user, password) = decode(&auth).ok_or_else(|| {
-                let key = crate::server_text::clean(key);
+                let key = one_line(key);
                 malformed(format!("`auth` of `{key}` is not base64 of user:password"))
             })?;
             return Ok(Some(Credential::Basic { user, password: Secret::new(password) }));

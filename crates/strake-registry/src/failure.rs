@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
+use strake_oci::one_line;
 
 use crate::error::{Again, Failure};
 use crate::host::Host;
@@ -49,7 +50,7 @@ pub(crate) fn chain(error: &reqwest::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(cause) = next {
-        let text = crate::server_text::clean(&cause.to_string());
+        let text = one_line(&cause.to_string());
         if !parts.last().is_some_and(|last| last.contains(&text)) {
             parts.push(text);
         }
@@ -64,7 +65,7 @@ fn bottom(error: &reqwest::Error) -> String {
     while let Some(below) = cause.source() {
         cause = below;
     }
-    let text = crate::server_text::clean(&cause.to_string());
+    let text = one_line(&cause.to_string());
     let text = text.split(" (os error").next().unwrap_or_default();
     text.strip_prefix("failed to lookup address information: ").unwrap_or(text).to_owned()
 }

@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use strake_oci::one_line;
 
 use crate::credentials::Credential;
-use crate::server_text::clean;
 use crate::{ErrorKind, RegistryError, Secret};
 
 /// More than any credential needs; a helper that says more is broken.
@@ -20,7 +20,7 @@ const MAX_OUTPUT: u64 = 1 << 20;
 pub(crate) fn ask(name: &str, server: &str, timeout: Duration) -> Result<Option<Credential>, RegistryError> {
     let program = format!("docker-credential-{name}");
     let fail = |detail: String| {
-        RegistryError::new(ErrorKind::Credentials, format!("ask {} for {server}", clean(&program)), detail)
+        RegistryError::new(ErrorKind::Credentials, format!("ask {} for {server}", one_line(&program)), detail)
     };
     if name.is_empty() || name.contains(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'))
     {
@@ -44,7 +44,7 @@ pub(crate) fn ask(name: &str, server: &str, timeout: Duration) -> Result<Option<
         if text.contains("credentials not found") {
             return Ok(None);
         }
-        return Err(fail(format!("it failed: {}", clean(&text))));
+        return Err(fail(format!("it failed: {}", one_line(&text))));
     }
     parse(&output).map(Some).ok_or_else(|| fail("its answer is not the JSON of a credential".to_owned()))
 }

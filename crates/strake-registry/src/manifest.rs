@@ -5,14 +5,13 @@ use std::sync::atomic::Ordering;
 
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use strake_oci::{Descriptor, Digest, MediaType, ParsedManifest, Reference};
+use strake_oci::{Descriptor, Digest, MediaType, ParsedManifest, Reference, one_line};
 
 use crate::auth::{Access, Scopes};
 use crate::client::RawManifest;
 use crate::credentials::longest_prefix_at;
 use crate::failure::{place, web_page};
 use crate::host::authority_of;
-use crate::server_text::clean;
 use crate::transport::{Call, Core, Document, Endpoint, Target};
 use crate::{ErrorKind, Notice, RegistryError};
 
@@ -233,7 +232,7 @@ fn check_manifest(
         }
     }
     let parsed = ParsedManifest::parse(&document.body, stated.as_deref()).map_err(|error| {
-        let detail = format!("{at}: {}", clean(&error.to_string()));
+        let detail = format!("{at}: {}", one_line(&error.to_string()));
         RegistryError::new(ErrorKind::Malformed, operation, detail)
     })?;
     let media_type = stated.map_or_else(|| own_type(&parsed), |stated| stated.as_str().into());

@@ -1,29 +1,10 @@
 //! What a registry says in words: cleaned before a terminal may see it.
 
 use serde::Deserialize;
-
-/// The most characters of a registry's text that a message carries.
-const MAX_CHARS: usize = 300;
+use strake_oci::one_line;
 
 /// The most bytes of an error answer that are read.
 pub(crate) const MAX_ERROR_BODY: usize = 64 << 10;
-
-/// One line without control characters, invisible direction changes, or more than a few hundred characters.
-///
-/// A registry's text may hold escape sequences that repaint the terminal, or bidirectional overrides that make one
-/// host look like another.
-pub(crate) fn clean(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    let words = text.split(|c: char| c.is_whitespace() || hidden(c)).filter(|word| !word.is_empty());
-    let line = words.collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
 
 /// The body of an error answer (distribution-spec v1.1 §Error Codes).
 #[derive(Debug, Default)]
@@ -51,7 +32,7 @@ impl ServerErrors {
         }
         let Ok(document) = serde_json::from_slice::<Document>(body) else {
             let is_page = content_type.is_some_and(|kind| kind.contains("html"));
-            let text = if is_page { String::new() } else { clean(&String::from_utf8_lossy(body)) };
+            let text = if is_page { String::new() } else { one_line(&String::from_utf8_lossy(body)) };
             return Self { codes: Vec::new(), text };
         };
         let describe = |entry: &Entry| {
@@ -64,7 +45,7 @@ impl ServerErrors {
             }
         };
         let text = document.errors.iter().map(describe).collect::<Vec<_>>().join(", ");
-        Self { codes: document.errors.into_iter().map(|entry| entry.code).collect(), text: clean(&text) }
+        Self { codes: document.errors.into_iter().map(|entry| entry.code).collect(), text: one_line(&text) }
     }
 
     pub(crate) fn has(&self, code: &str) -> bool {
@@ -75,13 +56,6 @@ impl ServerErrors {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn escape_sequences_and_overrides_do_not_survive() {
-        assert_eq!(clean("a\u{1b}[31mred\n\u{7}b\u{202e}c\u{9b}2J"), "a [31mred b c 2J");
-        assert_eq!(clean(&"x".repeat(1000)).chars().count(), MAX_CHARS + 1);
-        assert_eq!(clean("  \r\n "), "");
-    }
 
     #[test]
     fn error_documents_are_read() {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::requirement::program_on_path;
+use crate::running::is_moving;
 use crate::{Failure, Outcome, Port, Run};
 
 /// What etcd logs when it answers clients.
@@ -90,6 +91,11 @@ impl Etcd {
     /// Stops it from answering, though connections to it are still accepted, until [`Etcd::thaw`].
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
+        // What it is doing now could be the answer to what is asked next.
+        let pid = self.process.as_ref().map(|process| process.id().cast_signed());
+        while pid.is_some_and(is_moving) {
+            std::thread::yield_now();
+        }
     }
 
     /// Lets it go on.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -203,8 +204,11 @@ fn stops_by_itself(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "nsenter\n")
 }
 
-fn is_moving(pid: i32) -> bool {
-    stat(pid).is_some_and(|(state, _)| !matches!(state, 'T' | 't' | 'Z' | 'X'))
+/// A stopped process stands still when its last thread does.
+pub(crate) fn is_moving(pid: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut states = threads.filter_map(|thread| Some(parse_stat(&thread.path().join("stat"))?.0));
+    states.any(|state| !matches!(state, 'T' | 't' | 'Z' | 'X'))
 }
 
 /// A process whose first thread has ended keeps its files, and the ports it listens at, until the last one has.
@@ -218,9 +222,14 @@ fn processes() -> Vec<i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// State and parent of a process, as `/proc/<pid>/stat` has them after the name in parentheses.
+/// State and parent of a process.
 fn stat(pid: i32) -> Option<(char, i32)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+/// State and parent of a process or thread, as its file `stat` has them after the name in parentheses.
+fn parse_stat(path: &Path) -> Option<(char, i32)> {
+    let text = std::fs::read_to_string(path).ok()?;
     let mut words = text.rsplit_once(") ")?.1.split(' ');
     Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
 }

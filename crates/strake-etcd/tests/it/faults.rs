@@ -74,7 +74,7 @@ fn what_hangs_is_left_behind() {
 #[test]
 fn what_could_not_be_unlocked_is_unlocked_later() {
     let Some(etcd) = etcd() else { return };
-    let node = hasty(&format!("etcd://{}?ttl=6s", etcd.address()));
+    let node = hasty(&format!("etcd://{}?ttl=20s", etcd.address()));
     let keeps = lock(&node, "keeps");
     let guards: Vec<_> = (0..5).map(|number| lock(&node, &format!("a/{number}"))).collect();
     etcd.freeze();

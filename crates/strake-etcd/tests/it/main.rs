@@ -42,7 +42,7 @@ fn at(address: &str) -> Coordinator {
 
 /// For servers that do not answer: they are not waited for longer than the test needs.
 fn hasty(address: &str) -> Coordinator {
-    let moment = Duration::from_millis(300);
+    let moment = Duration::from_secs(1);
     let timeouts = Timeouts { connect: moment, answer: moment, operation: 2 * moment, release: moment };
     Coordinator::new(address.parse::<EtcdConfig>().unwrap().with_timeouts(timeouts))
 }

@@ -31,6 +31,8 @@ use std::time::Instant;
 type Case = (&'static str, fn());
 
 fn main() -> ExitCode {
+    // Modes of files are what many cases are about; whoever runs them may have another umask.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some(strake_exec::INIT_ARG) => strake_exec::init_main(),

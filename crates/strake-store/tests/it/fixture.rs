@@ -1,6 +1,6 @@
 //! Stores, tars and trees for the tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -18,6 +18,8 @@ pub(crate) fn fixture() -> Fixture {
 }
 
 pub(crate) fn fixture_with(snapshotter: SnapshotterChoice) -> Fixture {
+    // Modes of files are compared; whoever runs the tests may have another umask.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store"), &StoreOptions { snapshotter }).unwrap();
     Fixture { store, folder }
@@ -156,8 +158,10 @@ pub(crate) fn describe(root: &Path) -> BTreeMap<Vec<u8>, String> {
         into: &mut BTreeMap<Vec<u8>, String>,
         inodes: &mut BTreeMap<u64, Vec<u8>>,
     ) {
-        for entry in std::fs::read_dir(path).unwrap() {
-            let path = entry.unwrap().path();
+        // In order: which name of a file is the first is not for the file system to say.
+        let paths: BTreeSet<_> =
+            std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        for path in paths {
             let metadata = std::fs::symlink_metadata(&path).unwrap();
             let kind = metadata.file_type();
             let what = if kind.is_symlink() {

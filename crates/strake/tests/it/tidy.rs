@@ -9,7 +9,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("strake-template", &[]),
     ("strake-exec", &[]),
     ("strake-git", &[]),
-    ("strake-etcd", &[]),
+    ("strake-etcd", &["strake-oci"]),
     ("strake-graph", &["strake-oci"]),
     ("strake-store", &["strake-oci"]),
     ("strake-registry", &["strake-oci"]),

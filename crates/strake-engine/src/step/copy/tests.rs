@@ -28,6 +28,8 @@ struct Layer {
 
 impl World {
     fn new() -> Self {
+        // Modes of files are what is copied; whoever runs the tests may have another umask.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let mut graph = Graph::new();
         let step = || Step {
             op: Op::Scratch,
