@@ -16,6 +16,25 @@ fn printed(project: &Project, words: &[&str], commands: &str) -> String {
 }
 
 #[test]
+fn of_two_mappings_the_one_that_names_less_has_the_place_whatever_was_built_before() {
+    let mappings = "- add: /a\n  to: /app\n  includePaths: [x/y]\n- add: /b\n  to: /app/x\n";
+    let project = Project::on_busybox(&maps(mappings));
+    project.file("a/x/y", "of a\n");
+    project.file("b/y", "of b\n");
+    project.file("b/z", "of b\n");
+    project.commit("first");
+    project.build(&[]);
+    assert_eq!(built(&project, "/app/x/y"), "of a\n");
+    project.file("b/y", "of b again\n");
+    project.commit("second");
+    project.build(&[]);
+    project.build(&["--name", "fresh"]);
+    for words in [&[][..], &["--name", "fresh"]] {
+        assert_eq!(printed(&project, words, "cat /app/x/y /app/x/z"), "of a\nof b\n", "{words:?}");
+    }
+}
+
+#[test]
 fn the_rendered_file_is_no_file_of_the_project() {
     let project = Project::on_busybox(&maps("- to: /app\n"));
     project.file("committed", "1\n");
