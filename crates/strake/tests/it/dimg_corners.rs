@@ -47,3 +47,34 @@ fn the_rendered_file_is_no_file_of_the_project() {
         "./.keep\n./committed\n./new\n./strake.yaml\n"
     );
 }
+
+#[test]
+fn a_file_of_the_machine_is_mounted_and_leaves_nothing_behind() {
+    let project = Project::on_busybox("");
+    project.sandbox.write("token", "secret\n").unwrap();
+    let token = project.sandbox.path("token");
+    let mounts: String = ["/run/deep/token", "/etc/group"]
+        .map(|to| format!("- fromPath: {}\n  to: {to}\n", token.display()))
+        .concat();
+    let shell = "shell:\n  install: cat /run/deep/token /etc/group > /seen\n";
+    project.file("strake.yaml", &format!("dimg: ~\nfrom: busybox\nmount:\n{mounts}{shell}"));
+    project.build(&[]);
+    let seen = printed(&project, &[], "cat /seen; ls -d /run /etc/group /etc/passwd 2>/dev/null; true");
+    assert_eq!(seen, "secret\nsecret\n/etc/passwd\n");
+}
+
+#[test]
+fn options_of_docker_become_what_docker_makes_of_them() {
+    let options = "docker:\n  EXPOSE: [80, 8000-8002, 53/udp]\n  WORKDIR: sub/dir\n  CMD: cat it\n";
+    let project = Project::on_busybox(&format!("dimg: ~\nfrom: busybox\n{options}"));
+    let built = project.command(&["dimg", "build"]).succeed().unwrap();
+    let warned =
+        built.stderr.contains("`CMD` is one word here") && built.stderr.contains("[\"cat\", \"it\"]");
+    assert!(warned, "{built}");
+    let image = project.prints(&["stage", "image"]);
+    let told: serde_json::Value = serde_json::from_str(&project.prints(&["inspect", image.trim()])).unwrap();
+    let config = &told[0]["Config"];
+    let ports: Vec<_> = config["ExposedPorts"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(ports, ["53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp"]);
+    assert_eq!(config["WorkingDir"], "/sub/dir");
+}
