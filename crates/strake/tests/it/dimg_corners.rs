@@ -35,6 +35,29 @@ fn of_two_mappings_the_one_that_names_less_has_the_place_whatever_was_built_befo
 }
 
 #[test]
+fn a_patch_puts_no_file_in_the_place_of_what_another_mapping_or_an_import_has() {
+    let mappings = "- add: /conf\n  to: /app\n- add: /extra\n  to: /app/deep/er\n";
+    let import = "import:\n- artifact: tools\n  add: /out\n  to: /app/tools/bin\n  after: install\n";
+    let tools = "---\nartifact: tools\nfrom: busybox\nshell:\n  install: mkdir /out && touch /out/tool\n";
+    let project = Project::on_busybox(&(maps(mappings) + import + tools));
+    project.file("conf/one", "1\n");
+    project.file("extra/two", "2\n");
+    project.commit("first");
+    project.build(&[]);
+    for (name, target) in [("deep", "/app/deep/er"), ("tools", "/app/tools/bin")] {
+        project.file(&format!("conf/{name}"), "no directory\n");
+        project.commit("in the way");
+        let failed = project.fails(2, &["dimg", "build"]);
+        let told = format!("/app/{name} is no directory in the repository, but {target} needs one there");
+        assert!(failed.stderr.contains(&told) && failed.stderr.contains("excludePaths"), "{failed}");
+        project.git(&["rm", "-q", &format!("conf/{name}")]);
+        project.commit("out of the way");
+        assert_eq!(project.build(&[]), [""; 0], "nothing was kept of it");
+    }
+    assert_eq!(built(&project, "/app/deep/er/two"), "2\n");
+}
+
+#[test]
 fn the_rendered_file_is_no_file_of_the_project() {
     let project = Project::on_busybox(&maps("- to: /app\n"));
     project.file("committed", "1\n");
@@ -77,4 +100,22 @@ fn options_of_docker_become_what_docker_makes_of_them() {
     let ports: Vec<_> = config["ExposedPorts"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(ports, ["53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp"]);
     assert_eq!(config["WorkingDir"], "/sub/dir");
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_warned_of() {
+    let project = Project::on_busybox(&maps("- add: /src\n  to: /app\n"));
+    let pointer =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 12\n", "0".repeat(64));
+    project.file("src/big.bin", &pointer);
+    project.file("src/other.bin", &pointer);
+    project.file("src/plain", "version https://git-lfs.github.com/\n");
+    project.commit("first");
+    let built = project.command(&["dimg", "build"]).succeed().unwrap();
+    let told = "big.bin and 1 more: the repository has only a pointer of git-lfs";
+    assert!(built.stderr.contains(told), "{built}");
+    project.file("src/plain", "changed\n");
+    project.commit("second");
+    let built = project.command(&["dimg", "build"]).succeed().unwrap();
+    assert!(!built.stderr.contains("git-lfs"), "nothing of it is placed again: {built}");
 }
