@@ -103,6 +103,21 @@ fn options_of_docker_become_what_docker_makes_of_them() {
 }
 
 #[test]
+fn who_stumbles_is_told_what_to_type() {
+    let project = Project::on_busybox("dimg: web\nfrom: busybox\n");
+    project.build(&[]);
+    let check = |code: i32, words: &[&str], expected: &str| {
+        let failed = project.fails(code, words);
+        assert!(failed.stderr.contains(expected), "{words:?}: {failed}");
+    };
+    check(2, &["dimg", "tag"], "hint: strake dimg tag [DIMG ...] REPO");
+    check(2, &["dimg", "push"], "[DIMG ...] REPO");
+    check(2, &["bp", "localhost:5000/x"], "put `dimg` in front of it");
+    check(2, &["build", "-t", "web", "."], "hint: strake dimg tag REPO");
+    check(127, &["dimg", "run", "web"], "-- sh");
+}
+
+#[test]
 fn a_pointer_of_git_lfs_is_warned_of() {
     let project = Project::on_busybox(&maps("- add: /src\n  to: /app\n"));
     let pointer =
