@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gix_hash::ObjectId;
 
@@ -19,19 +19,20 @@ impl Repository {
     ///
     /// New objects go into the directory `objects`, which is made, and which must be kept as long as the commit is to be
     /// read; [`Self::borrow_objects`] makes them known to a repository opened later. The repository itself, its index
-    /// included, stays as it is. Filters that git applies when a file is added (line ends, LFS) are applied.
+    /// included, stays as it is. Filters that git applies when a file is added (line ends, LFS) are applied. The file
+    /// `left_out`, if it is in the work tree, counts as it is in the index: added only if it was added before.
     ///
     /// # Errors
     ///
     /// [`GitError::NotARepository`] when it is bare, [`GitError::Program`], [`GitError::Io`].
-    pub fn commit_worktree(&self, objects: &Path) -> Result<CommitId, GitError> {
+    pub fn commit_worktree(&self, objects: &Path, left_out: Option<&Path>) -> Result<CommitId, GitError> {
         let worktree = self.worktree().ok_or_else(|| GitError::NotARepository {
             path: self.git_dir.clone(),
             reason: "it has no work tree".to_owned(),
         })?;
         fs::create_dir_all(objects.join("pack"))
             .map_err(GitError::io(format!("make the directory {}", objects.display())))?;
-        let tree = self.write_worktree(worktree, objects)?;
+        let tree = self.write_worktree(worktree, objects, left_out)?;
         let head = self.head()?;
         let content = self.commit_content(&tree, head)?;
         let commit =
@@ -49,7 +50,12 @@ impl Repository {
         self.objects.add(objects)
     }
 
-    fn write_worktree(&self, worktree: &Path, objects: &Path) -> Result<ObjectId, GitError> {
+    fn write_worktree(
+        &self,
+        worktree: &Path,
+        objects: &Path,
+        left_out: Option<&Path>,
+    ) -> Result<ObjectId, GitError> {
         let index = self.copy_of_index()?;
         let alternates = OsString::from_vec(quoted_path(&self.common_dir.join("objects")));
         let command = || {
@@ -61,7 +67,14 @@ impl Repository {
             command.args(["-c", "advice.addEmbeddedRepo=false", "-c", "core.splitIndex=false"]);
             command
         };
-        self.git.answer(command().args(["add", "--all", "--", "."]), "read the work tree")?;
+        let mut add = command();
+        add.args(["add", "--all", "--", "."]);
+        if let Some(path) = left_out.and_then(|path| relative(path, worktree)) {
+            let mut pattern = OsString::from(":(exclude,top,literal)");
+            pattern.push(path);
+            add.arg(pattern);
+        }
+        self.git.answer(&mut add, "read the work tree")?;
         let printed = self.git.answer(command().arg("write-tree"), "write the tree of the work tree")?;
         ObjectId::from_hex(printed.trim_ascii()).map_err(|error| GitError::Program {
             doing: "write the tree of the work tree".to_owned(),
@@ -98,4 +111,11 @@ impl Repository {
         let who = format!("strake <strake> {time} +0000");
         Ok(format!("tree {tree}\n{parent}author {who}\ncommitter {who}\n\nwork tree\n"))
     }
+}
+
+/// A file as seen from the work tree; nothing if it is elsewhere. The folder that it is in must be there.
+fn relative(path: &Path, worktree: &Path) -> Option<PathBuf> {
+    let folder = path.parent()?.canonicalize().ok()?;
+    let below = folder.strip_prefix(worktree.canonicalize().ok()?).ok()?;
+    Some(below.join(path.file_name()?))
 }

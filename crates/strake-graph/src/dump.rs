@@ -69,6 +69,7 @@ fn write_step(out: &mut String, id: StepId, step: &Step) -> fmt::Result {
         Op::Place(op) => {
             writeln!(out, "    place on {}", op.base)?;
             op.emptied.iter().try_for_each(|path| writeln!(out, "    emptied {path:?}"))?;
+            op.vacated.iter().try_for_each(|path| writeln!(out, "    vacated {path:?}"))?;
             op.placements.iter().try_for_each(|placement| write_placement(out, placement))
         }
     }

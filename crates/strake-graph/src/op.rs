@@ -231,6 +231,9 @@ pub struct PlaceOp {
     pub base: StepId,
     /// Directories whose content is dropped, absolute; made when they are not there.
     pub emptied: Vec<String>,
+    /// Paths where nothing of the tree is to be left, absolute: of a directory the content goes, of anything else it
+    /// itself; nothing is made.
+    pub vacated: Vec<String>,
     /// What is placed, in order.
     pub placements: Vec<Placement>,
 }

@@ -7,6 +7,9 @@ use strake_engine::image::{ImageError, ImageErrorKind};
 use strake_registry::{ErrorKind, RegistryError};
 use strake_store::StoreError;
 
+/// What to do when the disk is full.
+const ROOM: &str = "`strake du` shows what takes space, `strake prune` gives it back";
+
 /// Whose fault it is. Decides the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -142,12 +145,25 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl Failure {
+    /// The same with what to do when the disk is full, if that is at the bottom of an error.
+    pub(crate) fn with_room_hint(self, error: &(dyn std::error::Error + 'static)) -> Self {
+        use std::io::ErrorKind as Io;
+        let is_full = |cause: &(dyn std::error::Error + 'static)| {
+            let error = cause.downcast_ref::<std::io::Error>();
+            error.is_some_and(|error| matches!(error.kind(), Io::StorageFull | Io::QuotaExceeded))
+        };
+        let mut causes = std::iter::successors(Some(error), |error| error.source());
+        if causes.any(is_full) { self.hint(ROOM) } else { self }
+    }
+}
+
 /// The two answers of the system that a user can do something about.
 fn with_disk_hint(failure: Failure, error: &std::io::Error, path: &Path) -> Failure {
     use std::io::ErrorKind as Io;
     match error.kind() {
         Io::StorageFull | Io::QuotaExceeded => {
-            failure.hint("`strake du` shows what takes space, `strake prune` gives it back")
+            failure.hint(ROOM)
         }
         Io::PermissionDenied | Io::ReadOnlyFilesystem => failure.hint(format!(
             "the store must be writable for you: {}; choose another with --root DIR or STRAKE_ROOT",
@@ -209,6 +225,17 @@ mod tests {
     fn causes_are_said_once() {
         assert_eq!(chain(&Outer(std::io::Error::other("disk on fire"))), "read manifest: disk on fire");
         assert_eq!(chain(&std::io::Error::other(Outer(std::io::Error::other("x")))), "read manifest: x");
+    }
+
+    #[test]
+    fn a_full_disk_is_found_at_the_bottom_of_an_error() {
+        let full = || Outer(std::io::Error::from_raw_os_error(28));
+        let hints = |error: &(dyn std::error::Error + 'static)| {
+            Failure::environment("write").with_room_hint(error).hints.join("")
+        };
+        assert_eq!(hints(&full()), ROOM);
+        assert_eq!(hints(&Outer(std::io::Error::other(full()))), ROOM, "as a reader hands it on");
+        assert_eq!(hints(&Outer(std::io::Error::from_raw_os_error(5))), "");
     }
 
     #[test]

@@ -202,9 +202,11 @@ fn step_error(error: strake_engine::StepError) -> Failure {
         Step::Image(error) => (*error).into(),
         Step::Store(error) => error.into(),
         Step::Cancelled => Failure::new(Kind::Interrupted, "stopped"),
-        Step::Copy(strake_engine::copy::CopyError::Io { .. }) => Failure::environment(chain(&error)),
+        Step::Copy(strake_engine::copy::CopyError::Io { .. }) => {
+            Failure::environment(chain(&error)).with_room_hint(&error)
+        }
         Step::Copy(_) | Step::Secret(_) | Step::Context(_) | Step::Layer(_) => Failure::input(chain(&error)),
-        other => Failure::environment(chain(&other)),
+        other => Failure::environment(chain(&other)).with_room_hint(&other),
     }
 }
 

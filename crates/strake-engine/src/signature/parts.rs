@@ -90,6 +90,7 @@ fn run_parts(op: &RunOp, inputs: &StepInputs, parts: &mut Vec<Part>) {
 
 fn place_parts(op: &PlaceOp, inputs: &StepInputs, parts: &mut Vec<Part>) {
     parts.extend(op.emptied.iter().map(|path| Part::new("emptied", path.clone())));
+    parts.extend(op.vacated.iter().map(|path| Part::new("vacated", path.clone())));
     for (index, placement) in op.placements.iter().enumerate() {
         let files = match &placement.from {
             PlaceSource::Step { path, filter, .. } => {

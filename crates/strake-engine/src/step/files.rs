@@ -489,7 +489,7 @@ impl Build<'_> {
             let (owner, group) = (placement.owner.as_deref(), placement.group.as_deref());
             placed.push(Placed { files, to: &placement.to, owner, group });
         }
-        place(&op.emptied, &placed, active.upper(), below.as_ref().map(|view| view.root()))?;
+        place((&op.emptied, &op.vacated), &placed, active.upper(), below.as_ref().map(|view| view.root()))?;
         Ok(active)
     }
 

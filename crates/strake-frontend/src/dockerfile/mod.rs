@@ -19,6 +19,7 @@ use strake_graph::{Graph, Span};
 use strake_oci::{ImageConfig, ImageId, Platform, Reference};
 
 use crate::Diagnostic;
+pub(crate) use lower::{paths, port};
 
 /// What was asked for on the command line, as far as it changes the graph.
 #[derive(Debug, Clone)]

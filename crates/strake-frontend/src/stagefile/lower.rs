@@ -16,7 +16,7 @@ use strake_oci::{ContainerConfig, Digest, Platform, Reference};
 use super::config::{Command, DockerOptions, Image, ImageId, Instructions, MountSource, Rules, StageFile};
 use super::plan::{self, Action, Conveyor, Start};
 use super::shell::script;
-use crate::dockerfile::ImageFact;
+use crate::dockerfile::{ImageFact, paths, port};
 
 /// Where the program's own files are in an assembly container; nothing of it is ever in an image.
 pub const OWN: &str = "/.strake";
@@ -253,8 +253,16 @@ impl Lowering<'_, '_> {
     fn op(&mut self, base: StepId) -> Result<Option<Op>, LowerError> {
         let stage = &self.input.conveyor.stages[self.input.stage];
         let rules = &self.input.file.image(self.input.image).rules;
-        let (emptied, placements) = match &stage.action {
-            Action::From(_) => (rules.mounts.iter().map(|mount| mount.to.clone()).collect(), Vec::new()),
+        let (mut emptied, mut vacated) = (Vec::new(), Vec::new());
+        let placements = match &stage.action {
+            Action::From(_) => {
+                for mount in &rules.mounts {
+                    // Only the machine knows whether its own path is a directory.
+                    let is_directory = !matches!(mount.source, MountSource::HostPath(_));
+                    if is_directory { &mut emptied } else { &mut vacated }.push(mount.to.clone());
+                }
+                Vec::new()
+            }
             Action::Instruct(user_stage, range) => {
                 if let Some(Instructions::Ansible(tasks)) = rules.assembly.instructions.get(user_stage)
                     && let Some(task) = tasks.get(range.start)
@@ -278,17 +286,17 @@ impl Lowering<'_, '_> {
                         group: import.group.clone(),
                     });
                 }
-                (Vec::new(), placements)
+                placements
             }
             Action::Archive(_) | Action::Patch(_) => {
                 let wanted = wanted_files(self.input.conveyor, self.input.stage);
                 let changed = wanted.iter().filter(|files| self.input.changed.contains(&files.name));
-                (Vec::new(), changed.map(|files| self.placement(files)).collect())
+                changed.map(|files| self.placement(files)).collect()
             }
-            Action::Configure => (Vec::new(), Vec::new()),
+            Action::Configure => Vec::new(),
         };
-        let does_nothing = emptied.is_empty() && placements.is_empty();
-        Ok((!does_nothing).then(|| Op::Place(Box::new(PlaceOp { base, emptied, placements }))))
+        let does_nothing = emptied.is_empty() && vacated.is_empty() && placements.is_empty();
+        Ok((!does_nothing).then(|| Op::Place(Box::new(PlaceOp { base, emptied, vacated, placements }))))
     }
 
     fn placement(&self, files: &WantedFiles) -> Placement {
@@ -379,10 +387,9 @@ impl Lowering<'_, '_> {
 /// Applies the `docker` directive. As with a Dockerfile, a new ENTRYPOINT drops the CMD that was meant for the old one.
 fn configure(config: &mut ContainerConfig, options: &DockerOptions) {
     config.volumes.extend(options.volume.iter().map(|path| (path.clone(), strake_oci::EmptyObject {})));
-    for port in &options.expose {
-        let port = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
-        config.exposed_ports.insert(port, strake_oci::EmptyObject {});
-    }
+    let exposed = options.expose.iter().filter_map(|port| port::parse(port).ok());
+    let ports = exposed.flat_map(|exposed| exposed.ports);
+    config.exposed_ports.extend(ports.map(|port| (port, strake_oci::EmptyObject {})));
     for (name, value) in &options.env {
         let prefix = format!("{name}=");
         let entry = format!("{prefix}{value}");
@@ -400,7 +407,11 @@ fn configure(config: &mut ContainerConfig, options: &DockerOptions) {
         config.cmd = Some(options.cmd.clone());
     }
     config.on_build.extend(options.on_build.iter().cloned());
-    config.working_dir = options.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
+    if let Some(path) = options.workdir.as_deref().filter(|path| !path.is_empty()) {
+        // Relative to that of the image below, as in a Dockerfile: no runtime takes it otherwise.
+        config.working_dir =
+            if path.starts_with('/') { path.to_owned() } else { paths::join(&config.working_dir, path) };
+    }
     config.user = options.user.clone().unwrap_or_else(|| config.user.clone());
     config.stop_signal = options.stop_signal.clone().unwrap_or_else(|| config.stop_signal.clone());
     let test = match &options.healthcheck[..] {

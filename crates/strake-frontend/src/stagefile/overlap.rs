@@ -37,6 +37,8 @@ pub(super) fn separate(targets: &mut [Target]) -> Result<(), (usize, usize)> {
                 let inside = targets[inner].clone();
                 exclude(&mut targets[outer], &inside)
                     .map_err(|Inseparable| (outer.min(inner), outer.max(inner)))?;
+                let around = targets[outer].clone();
+                yield_to(&mut targets[inner], &around);
             }
         }
     }
@@ -66,6 +68,23 @@ fn exclude(outer: &mut Target, inner: &Target) -> Result<(), Inseparable> {
         }
     }
     Ok(())
+}
+
+/// Keeps the inner target out of what the outer one names within it: whoever names less has it.
+fn yield_to(inner: &mut Target, outer: &Target) {
+    // Of two with the same target each is the outer one once.
+    if inner.to == outer.to || !is_below(&inner.to, &outer.to) {
+        return;
+    }
+    let reached = inner.covers();
+    for path in outer.covers() {
+        let is_within = reached.iter().any(|reached| is_below(&path, reached));
+        let excluded = inner.exclude.iter().any(|excluded| is_below(&path, &inner.join(excluded)));
+        if is_within && !excluded {
+            let relative = path.strip_prefix(inner.to.as_str()).unwrap_or(&path);
+            inner.exclude.push(relative.trim_start_matches('/').to_owned());
+        }
+    }
 }
 
 /// Whether a path is another one or below it.
@@ -106,6 +125,14 @@ mod tests {
         check(&[("/app", &[], &[]), ("/app", &["a", "b"], &[])], Ok(&[&["a", "b"], &[]]));
         check(&[("/app", &["a"], &[]), ("/app", &["b"], &[])], Ok(&[&["b"], &["a"]]));
         check(&[("/a", &[], &[]), ("/a/b", &[], &[]), ("/a/b/c", &[], &[])], Ok(&[&["b"], &["c"], &[]]));
+    }
+
+    #[test]
+    fn what_is_named_within_another_target_has_its_place_to_itself() {
+        check(&[("/app", &["x/y"], &[]), ("/app/x", &[], &[])], Ok(&[&[], &["y"]]));
+        check(&[("/app/x", &[], &[]), ("/app", &["x/*.js", "z"], &[])], Ok(&[&["*.js"], &[]]));
+        check(&[("/app", &["x/s/t"], &[]), ("/app/x", &["s", "u"], &[])], Ok(&[&["x/u"], &["s/t"]]));
+        check(&[("/", &["x/y"], &[]), ("/x", &[], &["y"])], Ok(&[&[], &["y"]]));
     }
 
     #[test]

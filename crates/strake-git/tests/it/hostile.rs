@@ -228,7 +228,7 @@ fn nothing_a_repository_names_is_started() {
     for file in repository.files(two, &root(), Selection::everything()).unwrap() {
         repository.read(file.version.blob, &mut std::io::sink()).unwrap();
     }
-    repository.commit_worktree(&fixture.path("objects")).unwrap();
+    repository.commit_worktree(&fixture.path("objects"), None).unwrap();
     assert!(!marker.exists());
     assert!(!repo.git_succeeds(&["diff", "--exit-code"]) && marker.exists(), "the trap works");
 }

@@ -267,7 +267,7 @@ pub(crate) struct DimgRunArgs {
 An image without a name is called REPO, another one REPO/NAME. A text given with --tag is made a slug.")]
 pub(crate) struct DimgTagArgs {
     /// Names or shell patterns of images [default: all], then the repository
-    #[arg(value_name = "DIMG]... [REPO", required = true)]
+    #[arg(value_name = "DIMG]... [REPO")]
     pub(crate) words: Vec<String>,
     /// Which tags.
     #[command(flatten)]

@@ -67,7 +67,7 @@ An image without a name is called REPO, another one REPO/NAME; stages are REPO:d
 )]
 pub(crate) struct DimgPushArgs {
     /// Names or shell patterns of images [default: all], then the repository
-    #[arg(value_name = "DIMG]... [REPO", required = true)]
+    #[arg(value_name = "DIMG]... [REPO")]
     pub(crate) words: Vec<String>,
     /// Send the stages first
     #[arg(long)]
@@ -110,7 +110,7 @@ pub(crate) struct DimgBpArgs {
 )]
 pub(crate) struct DimgSpushArgs {
     /// Name of the image, needed where there are several, then the repository
-    #[arg(value_name = "DIMG] [REPO", required = true)]
+    #[arg(value_name = "DIMG] [REPO")]
     pub(crate) words: Vec<String>,
     /// Which tags.
     #[command(flatten)]
@@ -175,7 +175,7 @@ pub(crate) enum StagesCommand {
 )]
 pub(crate) struct StagesPushArgs {
     /// Names or shell patterns of images [default: all], then the repository
-    #[arg(value_name = "DIMG]... [REPO", required = true)]
+    #[arg(value_name = "DIMG]... [REPO")]
     pub(crate) words: Vec<String>,
     /// What all exchanges have in common.
     #[command(flatten)]
@@ -192,7 +192,7 @@ pub(crate) struct StagesPushArgs {
 )]
 pub(crate) struct StagesPullArgs {
     /// Names or shell patterns of images [default: all], then the repository
-    #[arg(value_name = "DIMG]... [REPO", required = true)]
+    #[arg(value_name = "DIMG]... [REPO")]
     pub(crate) words: Vec<String>,
     /// Every stage, not only the last one that is there
     #[arg(long)]

@@ -57,6 +57,27 @@ const FLAGS: [(&[&str], &str, &str); 11] = [
     (&["--isolation", "--security-opt"], "steps have docker's default rights, always", "leave it out"),
 ];
 
+/// Flags of `docker build`, where a stage file is built.
+const DIMG_FLAGS: [(&[&str], &str, &str); 5] = [
+    (
+        &["-t", "--tag"],
+        "images of a stage file get their names when they are built",
+        "strake dimg tag REPO, or build and push: strake dimg bp --tag TAG REPO",
+    ),
+    (&["-f", "--file"], "a stage file is found by its name", "name the project's directory with --dir DIR"),
+    (
+        &["--build-arg"],
+        "a stage file has no build arguments",
+        "its templates read variables of the environment: {{ env \"NAME\" }}",
+    ),
+    (&["--push"], "images of a stage file are sent by a command of their own", "strake dimg bp REPO"),
+    (
+        &["--no-cache"],
+        "the stages of a stage file say themselves when they are assembled anew",
+        "change `cacheVersion` or `fromCacheVersion`, or drop all stages: strake dimg stages flush local",
+    ),
+];
+
 /// Commands of `dapp dimg`.
 const DIMG_COMMANDS: [(&[&str], &str, &str); 1] = [(
     &["build-context"],
@@ -65,7 +86,7 @@ const DIMG_COMMANDS: [(&[&str], &str, &str); 1] = [(
 )];
 
 /// Commands of `docker`.
-const COMMANDS: [(&[&str], &str, &str); 4] = [
+const COMMANDS: [(&[&str], &str, &str); 5] = [
     (
         &["login", "logout"],
         "credentials are docker's, and kept where docker keeps them",
@@ -77,6 +98,11 @@ const COMMANDS: [(&[&str], &str, &str); 4] = [
         "leave the word out: strake build",
     ),
     (&["ps", "exec", "start", "stop", "rm", "logs"], "no container outlives its command", "use strake run"),
+    (
+        &["bp", "spush", "stages", "flush", "cleanup", "mrproper", "export"],
+        "this is a command on images of stage files",
+        "put `dimg` in front of it: strake dimg …",
+    ),
     (&["compose"], "compose files are not supported yet", "build each image with strake build -f FILE DIR"),
 ];
 
@@ -91,9 +117,14 @@ pub(crate) fn refusal(error: &clap::Error) -> Option<Failure> {
         return Some(failure.hint("for the directory here: strake build ."));
     }
     let (kind, table, what): (_, &[(&[&str], &str, &str)], _) = match error.kind() {
+        ErrorKind::UnknownArgument
+            if usage_has(error, "strake dimg build") && is_one_of(error, &DIMG_FLAGS) =>
+        {
+            (ContextKind::InvalidArg, &DIMG_FLAGS, "")
+        }
         ErrorKind::UnknownArgument => (ContextKind::InvalidArg, &FLAGS, ""),
         ErrorKind::InvalidSubcommand => {
-            let (table, what) = match names_dimg(error) {
+            let (table, what) = match usage_has(error, "dimg") {
                 true => (&DIMG_COMMANDS[..], "strake dimg "),
                 false => (&COMMANDS[..], "strake "),
             };
@@ -106,9 +137,14 @@ pub(crate) fn refusal(error: &clap::Error) -> Option<Failure> {
     Some(Failure::input(format!("{what}{written}: {why}")).hint(*instead))
 }
 
-/// Whether it was a command of `dimg` that was not known.
-fn names_dimg(error: &clap::Error) -> bool {
-    matches!(error.get(ContextKind::Usage), Some(ContextValue::StyledStr(usage)) if usage.to_string().contains("dimg"))
+/// Whether it was these words, or what is behind them, that were not understood.
+fn usage_has(error: &clap::Error, words: &str) -> bool {
+    matches!(error.get(ContextKind::Usage), Some(ContextValue::StyledStr(usage)) if usage.to_string().contains(words))
+}
+
+fn is_one_of(error: &clap::Error, table: &[(&[&str], &str, &str)]) -> bool {
+    let written = error.get(ContextKind::InvalidArg);
+    matches!(written, Some(ContextValue::String(written)) if table.iter().any(|(words, ..)| words.contains(&written.as_str())))
 }
 
 #[cfg(test)]
@@ -135,6 +171,11 @@ mod tests {
                 assert!(failure.message.starts_with(&format!("{word}: ")) && failure.hints.len() == 1);
             }
         }
+        for word in DIMG_FLAGS.iter().flat_map(|(words, ..)| *words) {
+            let failure = refused(&format!("strake dimg build {word} x")).unwrap_or_else(|| panic!("{word}"));
+            assert!(failure.message.starts_with(&format!("{word}: ")), "{failure:?}");
+        }
+        assert_eq!(refused("strake dimg list --push"), None);
         for word in COMMANDS.iter().flat_map(|(words, ..)| *words) {
             let failure = refused(&format!("strake {word} x")).unwrap_or_else(|| panic!("{word}"));
             assert!(failure.message.starts_with(&format!("strake {word}: ")));

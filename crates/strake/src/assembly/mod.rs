@@ -118,7 +118,8 @@ impl Assembler<'_> {
         let signature = &job.conveyor.stages[job.stage].signature;
         let reference = self.project.stage_reference(signature)?;
         let name = reference.familiar();
-        let files = self.files(job)?;
+        let pointers = files::Pointers::default();
+        let files = self.files(job, &pointers)?;
         let changed: BTreeSet<String> = files.keys().cloned().collect();
         let at = At::new(&self.session.store)?;
         let mounts = self.mounts(job)?;
@@ -166,6 +167,9 @@ impl Assembler<'_> {
         self.session.with_events(&events, |env: &Environment<'_>| {
             let built =
                 strake_engine::build(&request, env).map_err(|error| self.not_assembled(error, job, &at))?;
+            if let Some(warning) = pointers.warning() {
+                self.session.ui.event(&Event::Warning(warning));
+            }
             let stage = built.stages.first().expect("the graph of a stage has one target");
             let options = CommitOptions { created: SystemTime::now(), source_date_epoch: None };
             let id = image::commit_stage(env, stage, &[], &options).map_err(Failure::from)?;
@@ -209,7 +213,7 @@ impl Assembler<'_> {
     }
 
     /// The files that a stage places, without those of mappings that nothing changed in.
-    fn files(&self, job: &Job<'_>) -> Result<BTreeMap<String, FileSet>, Failure> {
+    fn files(&self, job: &Job<'_>, pointers: &files::Pointers) -> Result<BTreeMap<String, FileSet>, Failure> {
         let rules = &self.project.file.image(job.image).rules;
         let mut sets = BTreeMap::new();
         for wanted in wanted_files(job.conveyor, job.stage) {
@@ -217,8 +221,13 @@ impl Assembler<'_> {
             let selection = &rules.git[mapping.index].selection;
             let repository = self.repositories.get(&selection.source);
             let repository = repository.expect("the repository of a mapping was opened to plan it");
-            let set = files::file_set(repository, selection, &wanted)
+            let set = files::file_set(repository, selection, &wanted, pointers.clone())
                 .map_err(|error| Failure::environment(error.to_string()))?;
+            let git = rules.git.iter().enumerate().filter(|(index, _)| *index != mapping.index);
+            let others = git.map(|(_, git)| git.to.as_str());
+            let others: Vec<&str> =
+                others.chain(rules.imports.iter().map(|import| import.to.as_str())).collect();
+            files::keep_ways_free(&set, &rules.git[mapping.index].to, &others)?;
             if !set.changes.is_empty() {
                 sets.insert(wanted.name, set);
             }

@@ -72,7 +72,15 @@ pub(super) fn run_in(session: &Session, args: &RunArgs) -> Result<u8, Failure> {
         Ok(status) => Ok(u8::try_from(status.code()).unwrap_or(u8::MAX)),
         Err(error) => match error.command_status() {
             Some(code) => {
-                session.ui.failure(&report::exec_failure(&error));
+                let failure = report::exec_failure(&error);
+                // `dimg run` asks for it where nobody named a command.
+                let failure = match (code, command) {
+                    (127, [only]) if only == "/bin/bash" => {
+                        failure.hint("name a command that the image has, as in strake dimg run DIMG -- sh")
+                    }
+                    _ => failure,
+                };
+                session.ui.failure(&failure);
                 Ok(code)
             }
             None => Err(report::exec_failure(&error)),

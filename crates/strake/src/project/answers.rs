@@ -210,7 +210,7 @@ impl<'a> Answers<'a> {
     }
 
     fn commit_state(&mut self, asked: &CommitQuestion) -> Result<CommitState, Failure> {
-        let opened = self.open(&asked.source)?;
+        let opened = self.open(&asked.selection.source)?;
         let id = |text: &str| CommitId::from_hex(text).ok().filter(|id| opened.repository.exists(*id));
         let (Some(commit), Some(current)) = (id(&asked.commit), id(&asked.current)) else {
             return Ok(CommitState::Missing);
@@ -232,7 +232,43 @@ impl<'a> Answers<'a> {
                  stages made at it are not used; git fetch --unshallow gets the rest"
             ));
         }
-        Ok(if is_ancestor == 1 { CommitState::Ancestor } else { CommitState::Foreign })
+        if is_ancestor != 1 {
+            return Ok(CommitState::Foreign);
+        }
+        let is_at_hand = self.is_at_hand(&opened, asked, commit, current)?;
+        Ok(if is_at_hand { CommitState::Ancestor } else { CommitState::Missing })
+    }
+
+    /// Whether what changed since a commit can be told. A submodule that it bound may be gone, or have been replaced by
+    /// another one; then what was made of it cannot be brought up to date.
+    fn is_at_hand(
+        &mut self,
+        opened: &Opened,
+        asked: &CommitQuestion,
+        commit: CommitId,
+        current: CommitId,
+    ) -> Result<bool, Failure> {
+        let submodules = RepositoryPath::parse("/.gitmodules").map_err(git_failure)?;
+        if opened.repository.state(commit, &submodules).map_err(git_failure)? == State::Absent {
+            return Ok(true);
+        }
+        let CommitQuestion { selection, commit: from, current: to } = asked;
+        let between = Difference { selection: selection.clone(), from: from.clone(), to: to.clone() };
+        let question = question("readable-v1", &between);
+        let add = add(selection)?;
+        let filter = selection.filter();
+        let selects = |path: &[u8]| filter.matches(path);
+        let may_descend = |folder: &[u8]| filter.may_match_below(folder);
+        let chosen = Chosen { selects: &selects, may_descend: &may_descend };
+        let changes = || opened.repository.changes(commit, current, &add, chosen).map(|_| 1);
+        match self.memory.number(&opened.place, &question, changes) {
+            Ok(_) => Ok(true),
+            Err(error @ GitError::Submodule { .. }) => {
+                self.warn(format!("stages with files of the commit {commit} are not used: {error}"));
+                Ok(false)
+            }
+            Err(error) => Err(git_failure(error)),
+        }
     }
 
     /// Says something once.

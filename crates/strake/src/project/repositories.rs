@@ -104,7 +104,9 @@ impl<'a> Repositories<'a> {
         if let Some(parent) = directory.parent() {
             std::fs::create_dir_all(parent).map_err(|error| Failure::file("create", parent, &error))?;
         }
-        repository.commit_worktree(&directory).map_err(git_failure)
+        // What we wrote ourselves is no file of the project.
+        let rendered = self.project.dir.join(&self.project.text.name);
+        repository.commit_worktree(&directory, Some(&rendered)).map_err(git_failure)
     }
 
     fn remote(

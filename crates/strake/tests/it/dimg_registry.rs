@@ -177,7 +177,7 @@ fn images_say_what_they_are() {
     // What was tagged is there; what stands on another last stage is sent again.
     let pushed = node.prints(&["dimg", "push", "--tag-commit", &repo]);
     assert_eq!(with_state(&pushed, "[EXIST]"), [format!("{repo}:{head}")]);
-    node.file("strake.yaml", &NINE.replace("EXPOSE", "VOLUME"));
+    node.file("strake.yaml", &NINE.replace("EXPOSE: \"80\"", "VOLUME: /data"));
     node.prints(&["dimg", "build"]);
     let pushed = node.prints(&["dimg", "push", "--tag-commit", &repo]);
     assert_eq!(with_state(&pushed, "[OK]"), [format!("{repo}:{head}")]);

@@ -92,3 +92,24 @@ fn a_submodule_that_cannot_be_fetched_is_told() {
         assert!(failed.stderr.contains(text), "{text}: {failed}");
     }
 }
+
+#[test]
+fn a_commit_whose_submodule_is_gone_is_not_built_upon() {
+    let project = Project::on_busybox("dimg: ~\nfrom: busybox\ngit:\n- add: /\n  to: /srv\n");
+    let inner = Origin::new(&project, "inner");
+    inner.commit("i", "1\n");
+    project.git(&["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &url(&inner), "lib"]);
+    project.commit("first");
+    project.build(&[]);
+    project.git(&["rm", "-q", "lib"]);
+    project.file("lib/own", "2\n");
+    project.commit("the project has it itself");
+    std::fs::remove_dir_all(project.sandbox.path("p/.git/modules")).unwrap();
+    std::fs::rename(inner.path(), project.sandbox.path("moved")).unwrap();
+    let finished = project.command(&["dimg", "build"]).succeed().unwrap();
+    assert!(finished.stderr.contains("are not used: read the submodule lib"), "{finished}");
+    assert_eq!(built(&project, "/srv/lib/own"), "2\n");
+    let name = project.prints(&["stage", "image"]);
+    assert_eq!(project.prints(&["run", "--network", "none", name.trim(), "ls", "/srv/lib"]), "own\n");
+    assert_eq!(project.build(&[]), [""; 0]);
+}

@@ -11,6 +11,7 @@ mod dimg_assemble;
 mod dimg_cached;
 mod dimg_cleanup;
 mod dimg_commands;
+mod dimg_corners;
 mod dimg_export;
 mod dimg_files;
 mod dimg_flow;

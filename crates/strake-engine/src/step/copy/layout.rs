@@ -330,7 +330,7 @@ impl<'a> Layout<'a> {
     }
 
     /// Whether a resolved path is a directory now.
-    fn is_dir(&self, path: &[u8]) -> Result<bool, CopyError> {
+    pub(super) fn is_dir(&self, path: &[u8]) -> Result<bool, CopyError> {
         if self.by_path.contains_key(path) {
             return Ok(true);
         }

@@ -48,9 +48,9 @@ pub(crate) enum PlacedFiles<'a> {
     Tree { tree: Arc<SourceTree>, path: &'a str, filter: &'a PathFilter },
 }
 
-/// Writes a layer that empties directories and then places files.
+/// Writes a layer that empties directories, then vacates paths ([`strake_graph::PlaceOp`]), and then places files.
 pub(crate) fn place(
-    emptied: &[String],
+    (emptied, vacated): (&[String], &[String]),
     placed: &[Placed<'_>],
     upper: &Path,
     below: Option<&RootDir>,
@@ -59,6 +59,15 @@ pub(crate) fn place(
     for path in emptied {
         let path = layout.resolve(path.as_bytes())?;
         layout.make_dirs(&path)?;
+        for name in layout.names_below(&path)? {
+            layout.remove(&join(&path, &name))?;
+        }
+    }
+    for path in vacated {
+        let path = layout.resolve(path.as_bytes())?;
+        if !layout.is_dir(&path)? {
+            layout.remove(&path)?;
+        }
         for name in layout.names_below(&path)? {
             layout.remove(&join(&path, &name))?;
         }

@@ -39,12 +39,12 @@ impl World {
     fn place(&self, set: &FileSet, to: &str) -> Result<Tree, CopyError> {
         let tree = Arc::new(write_aside(set, &self.path("aside"), &Cancellation::new())?);
         let placed = [Placed { files: PlacedFiles::Set { set, tree }, to, owner: None, group: None }];
-        self.write(&[], &placed)
+        self.write((&[], &[]), &placed)
     }
 
-    fn write(&self, emptied: &[String], placed: &[Placed<'_>]) -> Result<Tree, CopyError> {
+    fn write(&self, cleared: (&[String], &[String]), placed: &[Placed<'_>]) -> Result<Tree, CopyError> {
         let below = RootDir::open(&self.path("image")).unwrap();
-        place(emptied, placed, &self.path("layer"), Some(&below))?;
+        place(cleared, placed, &self.path("layer"), Some(&below))?;
         Ok(self.merged())
     }
 
@@ -125,7 +125,7 @@ fn an_archive_is_put_into_a_directory_that_is_made() {
     let is_root = rustix::process::geteuid().is_root();
     let owner = is_root.then_some("app");
     let placed = [Placed { files, to: "/srv/app", owner, group: None }];
-    let merged = world.write(&[], &placed).unwrap();
+    let merged = world.write((&[], &[]), &placed).unwrap();
     assert_eq!(merged["srv/app/a/b"], "1");
     assert_eq!(merged["srv/app/d"], "-> a/b");
     let stat = |path: &str| fs::symlink_metadata(world.path("layer").join(path)).unwrap();
@@ -230,8 +230,17 @@ fn hostile_names_are_refused() {
 #[test]
 fn emptied_directories_are_there_and_empty() {
     let world = World::new(&[("cache/a/b", "1"), ("cache/c", "2"), ("other", "3")]);
-    let merged = world.write(&["/cache".to_owned(), "/new/one".to_owned()], &[]).unwrap();
+    let paths = ["/cache".to_owned(), "/new/one".to_owned()];
+    let merged = world.write((&paths, &[]), &[]).unwrap();
     assert_eq!(merged, tree(&[("cache", ""), ("new", ""), ("new/one", ""), ("other", "3")]));
+}
+
+#[test]
+fn of_vacated_paths_nothing_is_left_and_nothing_is_made() {
+    let world = World::new(&[("cache/a/b", "1"), ("file", "2"), ("other", "3")]);
+    let paths = ["/cache", "/file", "/new/one", "/other/below"].map(str::to_owned);
+    let merged = world.write((&[], &paths), &[]).unwrap();
+    assert_eq!(merged, tree(&[("cache", ""), ("other", "3")]));
 }
 
 #[test]
@@ -248,7 +257,7 @@ fn an_import_takes_what_the_filter_says_and_what_leads_there() {
     let tree_of = SourceTree::of_stage_root(root, &[literal("/dist")], &Cancellation::new()).unwrap();
     let filter = PathFilter::new(["**/*.js"], ["js/deep"]).unwrap();
     let files = PlacedFiles::Tree { tree: Arc::new(tree_of), path: "/dist", filter: &filter };
-    let merged = world.write(&[], &[Placed { files, to: "/out", owner: None, group: None }]).unwrap();
+    let merged = world.write((&[], &[]), &[Placed { files, to: "/out", owner: None, group: None }]).unwrap();
     let expect = [("out", ""), ("out/js", ""), ("out/js/app.js", "1"), ("out/old", "kept")];
     assert_eq!(merged, tree(&expect));
 }

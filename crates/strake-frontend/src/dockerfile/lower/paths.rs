@@ -16,7 +16,7 @@ pub(super) fn clean(path: &str) -> String {
 }
 
 /// `path`, seen from `directory` if it is relative; cleaned.
-pub(super) fn join(directory: &str, path: &str) -> String {
+pub(crate) fn join(directory: &str, path: &str) -> String {
     if path.starts_with('/') { clean(path) } else { clean(&format!("{directory}/{path}")) }
 }
 

@@ -2,16 +2,16 @@
 
 /// What one word exposes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Exposed {
+pub(crate) struct Exposed {
     /// `80/tcp`, one for each port of a range.
-    pub(super) ports: Vec<String>,
+    pub(crate) ports: Vec<String>,
     /// Whether an address or a port of the host was given, which means nothing here.
-    pub(super) is_mapping: bool,
-    pub(super) is_upper_case: bool,
+    pub(crate) is_mapping: bool,
+    pub(crate) is_upper_case: bool,
 }
 
 /// Reads `[[address:]host-port:]port[-port][/protocol]`.
-pub(super) fn parse(text: &str) -> Result<Exposed, String> {
+pub(crate) fn parse(text: &str) -> Result<Exposed, String> {
     let (outside, inside) = match text.rsplit_once(':') {
         Some((outside, inside)) => (Some(outside), inside),
         None => (None, text),

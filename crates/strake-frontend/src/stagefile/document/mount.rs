@@ -4,6 +4,7 @@ use strake_graph::Span;
 
 use super::super::config::{Mount, MountSource};
 use super::super::decode::{Decoder, Fields};
+use super::super::lower::{AGENT, OWN};
 use super::super::yaml::Node;
 use crate::Diagnostic;
 
@@ -32,6 +33,11 @@ fn entry(decoder: &mut Decoder<'_>, node: &Node) -> Option<Mount> {
         decoder.push(diagnostic.hint("give an absolute path in the image"));
     }
     let to = decoder.absolute_of(&fields, "to");
+    if let Some(to) = to.as_ref().filter(|to| !may_be_target(&to.value)) {
+        let message = format!("nothing can be mounted at `{}`", to.value);
+        let diagnostic = Diagnostic::error("mount-target", to.span, message);
+        decoder.push(diagnostic.hint("the root, `/proc`, `/sys`, `/dev` and `/.strake` are taken"));
+    }
     let source = match (fields.key_span("from"), fields.key_span("fromPath")) {
         (Some(from), Some(path)) => {
             let diagnostic =
@@ -63,4 +69,10 @@ fn entry(decoder: &mut Decoder<'_>, node: &Node) -> Option<Mount> {
         }
     };
     Some(Mount { source: source?, to: to?.value, span: fields.span })
+}
+
+/// Whether an assembly container leaves the path free.
+fn may_be_target(path: &str) -> bool {
+    let first = path[1..].split('/').next().unwrap_or_default();
+    !matches!(first, "" | "proc" | "sys" | "dev") && first != &OWN[1..] && path != AGENT
 }

@@ -46,8 +46,8 @@ pub struct Difference {
 /// A commit that a stage records.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitQuestion {
-    /// Its repository.
-    pub source: GitSource,
+    /// The mapping that has files of it.
+    pub selection: Selection,
     /// The commit.
     pub commit: String,
     /// The current commit.

@@ -80,7 +80,7 @@ impl Lookup<'_> {
                 continue;
             }
             let question = CommitQuestion {
-                source: self.rules.git[mapping.index].selection.source.clone(),
+                selection: self.rules.git[mapping.index].selection.clone(),
                 commit: commit.to_owned(),
                 current: mapping.commit.clone(),
             };

@@ -34,6 +34,10 @@ use crate::project::{self, Planner, Project, SCHEME, StageImage, stage_tag};
 use crate::session::Session;
 use crate::ui::conveyor::{self, ConveyorRows, State};
 
+/// How often the same stage is begun within one build before that is given up. Others may delete what was assembled,
+/// and what was to be used may turn out not to be had; more than that is no accident.
+const ATTEMPTS_MAX: u32 = 20;
+
 /// What the images of one command are assembled with.
 pub(super) struct Assembly<'a, 'p> {
     pub(super) session: &'a Session,
@@ -78,6 +82,7 @@ impl<'a> Assembly<'a, '_> {
     pub(super) fn image(&mut self, image: ImageId, level: usize) -> Result<Below, Failure> {
         let rows = ConveyorRows::new(self.printer.layout, level);
         let mut progress = Progress { rows, printed: 0, nested: BTreeSet::new() };
+        let mut assembled: BTreeMap<String, u32> = BTreeMap::new();
         loop {
             self.member.go_on()?;
             let plan = self.planner.plan(image)?;
@@ -87,6 +92,15 @@ impl<'a> Assembly<'a, '_> {
             if start == conveyor.stages.len() {
                 return self.below(conveyor, start - 1);
             }
+            let signature = &conveyor.stages[start].signature;
+            if assembled.get(signature) == Some(&ATTEMPTS_MAX) {
+                return Err(Failure::environment(format!(
+                    "{} was begun {ATTEMPTS_MAX} times and is not there: something takes it away",
+                    self.project.stage_name(signature)
+                ))
+                .hint("look for what deletes images while they are built"));
+            }
+            *assembled.entry(signature.clone()).or_default() += 1;
             let unit = start..unit_end(conveyor, start);
             let Some(artifacts) = self.needed(image, &plan, &unit, &mut progress)? else {
                 self.planner.forget_stages();

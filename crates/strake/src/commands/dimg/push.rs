@@ -159,7 +159,9 @@ pub(super) fn log_in(
 /// # Errors
 /// When there is no word.
 pub(super) fn split(words: &[String]) -> Result<(&str, &[String]), Failure> {
-    let (repository, dimgs) = words.split_last().ok_or_else(|| Failure::input("no repository is named"))?;
+    let (repository, dimgs) = words.split_last().ok_or_else(|| {
+        Failure::input("no repository is named").hint("it is the last word: [DIMG ...] REPO")
+    })?;
     Ok((repository, dimgs))
 }
 

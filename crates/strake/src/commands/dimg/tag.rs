@@ -40,7 +40,7 @@ pub(super) fn tag(args: &DimgTagArgs, settings: Settings) -> Result<u8, Failure>
 
 fn tag_in(args: &DimgTagArgs, session: &Session, printer: &Printer) -> Result<u8, Failure> {
     let Some((repository, dimgs)) = args.words.split_last() else {
-        return Err(Failure::input("no repository is named"));
+        return Err(Failure::input("no repository is named").hint("strake dimg tag [DIMG ...] REPO"));
     };
     let project = Project::open(&args.project, &session.settings, &session.cancellation, Reach::Local)?;
     let images = select(&project.file, dimgs)?;
