@@ -7,13 +7,7 @@ use strake_testkit::{Registry, RegistryOptions, Run};
 
 use crate::dimg_nodes::all_tags;
 use crate::scene::{Scene, eventually};
-
-/// Three steps, a file from the context between them.
-const CHAIN: &str = "FROM busybox
-RUN echo one > /one
-COPY in.txt /in.txt
-RUN cat /in.txt /one > /two
-";
+use crate::sharing::{CHAIN, repo, scene};
 
 /// Two stages; the second takes a file from the first.
 const STAGES: &str = "FROM busybox AS made
@@ -25,12 +19,6 @@ COPY --from=made /out/made /made
 
 fn registry() -> Registry {
     Registry::start_with(RegistryOptions { delete: true, ..RegistryOptions::default() }).unwrap()
-}
-
-fn scene(dockerfile: &str) -> Scene {
-    let scene = Scene::new(dockerfile);
-    scene.file("in.txt", "first\n");
-    scene
 }
 
 /// Makes everything in a repository look as if it were of long ago.
@@ -79,7 +67,7 @@ fn kinds(registry: &Registry) -> Vec<String> {
 #[test]
 fn steps_that_nobody_used_lately_leave_the_repository() {
     let registry = registry();
-    let repo = format!("{}/cache", registry.address());
+    let repo = repo(&registry);
     let scene = scene(CHAIN);
     scene.build(&["--repo", &repo]);
     assert_eq!(kinds(&registry), ["step"; 3]);
@@ -107,7 +95,7 @@ fn steps_that_nobody_used_lately_leave_the_repository() {
     let left: BTreeSet<String> = all_tags(&registry, "cache").into_iter().collect();
     assert_eq!((left.len(), left.intersection(&old).count()), (3, 1));
     // What is there is used, what is gone is built and published again.
-    let other = self::scene(CHAIN);
+    let other = crate::sharing::scene(CHAIN);
     other.build(&["--repo", &repo]).expect_ran(&["COPY in.txt", "RUN cat"]);
     assert_eq!(kinds(&registry).len(), 5);
     assert_eq!(other.content("two", &["--repo", &repo]), "first\none\n");
@@ -116,7 +104,7 @@ fn steps_that_nobody_used_lately_leave_the_repository() {
 #[test]
 fn what_a_build_uses_is_noted_and_stays() {
     let registry = registry();
-    let repo = format!("{}/cache", registry.address());
+    let repo = repo(&registry);
     scene(STAGES).build(&["--repo", &repo]);
     let selections = kinds(&registry).iter().filter(|kind| *kind == "files").count();
     assert_eq!((selections, kinds(&registry).len()), (1, 4));
@@ -140,7 +128,7 @@ fn what_a_build_uses_is_noted_and_stays() {
 #[test]
 fn a_tag_that_somebody_gave_keeps_its_step() {
     let registry = registry();
-    let repo = format!("{}/cache", registry.address());
+    let repo = repo(&registry);
     let scene = scene("FROM busybox\nRUN echo one > /one\n");
     scene.build(&["--repo", &repo]);
     age(&registry);

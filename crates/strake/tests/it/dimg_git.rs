@@ -7,6 +7,8 @@ use strake_testkit::{Finished, HttpAccess, HttpGitServer, Run, SshServer, keygen
 use crate::dimg_scene::{Project, assembled};
 
 const LATEST: &str = "Git artifacts: latest patch";
+/// Where the origin is, in the work directory.
+const SERVED: &str = "served";
 /// What the first build assembles.
 const ALL: [&str; 3] =
     ["From", "Git artifacts: create archive", "Git artifacts: apply patches (after setup)"];
@@ -80,8 +82,41 @@ fn check_clones(project: &Project) {
     project.sandbox.run("sh").args(["-c", script]).directory(&project.sandbox.store()).succeed().unwrap();
 }
 
+/// A project with an origin of one commit beside it, and a server that gives the origin away.
+fn over_http(access: HttpAccess) -> Option<(Project, HttpGitServer)> {
+    if let Some(missing) = HttpGitServer::lacks() {
+        lacking(missing);
+        return None;
+    }
+    let project = beside_an_origin();
+    let server = HttpGitServer::start(&project.sandbox.work(), access).unwrap();
+    Some((project, server))
+}
+
+/// The same with an sshd, which the project's stage file names.
+fn over_ssh() -> Option<(Project, SshServer)> {
+    if let Some(missing) = SshServer::lacks() {
+        lacking(missing);
+        return None;
+    }
+    let (project, server) = (beside_an_origin(), SshServer::start().unwrap());
+    project.file("strake.yaml", &maps(&server.url(&origin_of(&project).path())));
+    Some((project, server))
+}
+
+fn beside_an_origin() -> Project {
+    let project = Project::on_busybox("");
+    Origin::new(&project, SERVED).commit("a", "1\n");
+    project
+}
+
+fn origin_of(project: &Project) -> Origin<'_> {
+    Origin { project, name: SERVED }
+}
+
 /// Builds from a server that gets a commit, goes away and comes back.
-fn follow(project: &Project, origin: &Origin<'_>, build: &dyn Fn() -> Run, switch: &mut dyn FnMut(Power)) {
+fn follow(project: &Project, build: &dyn Fn() -> Run, switch: &mut dyn FnMut(Power)) {
+    let origin = origin_of(project);
     switch(Power::Off);
     refused(build(), &["ask ", "onnect"]);
     assert!(!clones(project).contains("HEAD"), "nothing was fetched: {}", clones(project));
@@ -114,15 +149,9 @@ enum Power {
 
 #[test]
 fn a_repository_over_http_is_followed() {
-    if let Some(missing) = HttpGitServer::lacks() {
-        return lacking(missing);
-    }
-    let project = Project::on_busybox("");
-    let origin = Origin::new(&project, "served");
-    origin.commit("a", "1\n");
-    let mut server = HttpGitServer::start(&project.sandbox.work(), HttpAccess::Anybody).unwrap();
+    let Some((project, mut server)) = over_http(HttpAccess::Anybody) else { return };
     project.file("strake.yaml", &maps(&server.url("", "served/.git")));
-    follow(&project, &origin, &|| project.command(&["dimg", "build"]), &mut |power| match power {
+    follow(&project, &|| project.command(&["dimg", "build"]), &mut |power| match power {
         Power::On => server.resume().unwrap(),
         Power::Off => server.stop(),
     });
@@ -130,13 +159,7 @@ fn a_repository_over_http_is_followed() {
 
 #[test]
 fn passwords_over_http_come_from_gits_credential_helpers() {
-    if let Some(missing) = HttpGitServer::lacks() {
-        return lacking(missing);
-    }
-    let project = Project::on_busybox("");
-    let origin = Origin::new(&project, "served");
-    origin.commit("a", "1\n");
-    let server = HttpGitServer::start(&project.sandbox.work(), HttpAccess::Password).unwrap();
+    let Some((project, server)) = over_http(HttpAccess::Password) else { return };
     let build = |user: &str| {
         project.file("strake.yaml", &maps(&server.url(user, "served/.git")));
         project.command(&["dimg", "build"])
@@ -155,20 +178,13 @@ fn passwords_over_http_come_from_gits_credential_helpers() {
 
 #[test]
 fn a_repository_over_ssh_is_followed() {
-    if let Some(missing) = SshServer::lacks() {
-        return lacking(missing);
-    }
-    let project = Project::on_busybox("");
-    let origin = Origin::new(&project, "served");
-    origin.commit("a", "1\n");
-    let mut server = SshServer::start().unwrap();
-    project.file("strake.yaml", &maps(&server.url(&origin.path())));
+    let Some((project, mut server)) = over_ssh() else { return };
     let (key, known_hosts) = (server.key(), server.known_hosts());
     let build = || {
         let run = project.command(&["dimg", "build", "--ssh-key"]).arg(&key);
         run.env("STRAKE_SSH_KNOWN_HOSTS", &known_hosts)
     };
-    follow(&project, &origin, &build, &mut |power| match power {
+    follow(&project, &build, &mut |power| match power {
         Power::On => server.resume().unwrap(),
         Power::Off => server.stop(),
     });
@@ -176,14 +192,7 @@ fn a_repository_over_ssh_is_followed() {
 
 #[test]
 fn ssh_that_is_not_let_in_and_hosts_that_are_not_known() {
-    if let Some(missing) = SshServer::lacks() {
-        return lacking(missing);
-    }
-    let project = Project::on_busybox("");
-    let origin = Origin::new(&project, "served");
-    origin.commit("a", "1\n");
-    let server = SshServer::start().unwrap();
-    project.file("strake.yaml", &maps(&server.url(&origin.path())));
+    let Some((project, server)) = over_ssh() else { return };
     let build = |key: &Path, known_hosts: &Path| {
         let run = project.command(&["dimg", "build", "--ssh-key"]).arg(key);
         run.env("STRAKE_SSH_KNOWN_HOSTS", known_hosts)
@@ -218,14 +227,7 @@ fn ssh_that_is_not_let_in_and_hosts_that_are_not_known() {
 /// With keys named, the agent of the session is not asked; without, it is.
 #[test]
 fn the_agent_of_the_session_counts_only_when_no_key_is_named() {
-    if let Some(missing) = SshServer::lacks() {
-        return lacking(missing);
-    }
-    let project = Project::on_busybox("");
-    let origin = Origin::new(&project, "served");
-    origin.commit("a", "1\n");
-    let server = SshServer::start().unwrap();
-    project.file("strake.yaml", &maps(&server.url(&origin.path())));
+    let Some((project, server)) = over_ssh() else { return };
     let known_hosts = server.known_hosts();
     // ssh-agent ends with the command it is given.
     let build = |words: &[&str]| {
@@ -241,14 +243,7 @@ fn the_agent_of_the_session_counts_only_when_no_key_is_named() {
 
 #[test]
 fn usual_keys_are_used_when_there_is_no_agent() {
-    if let Some(missing) = SshServer::lacks() {
-        return lacking(missing);
-    }
-    let project = Project::on_busybox("");
-    let origin = Origin::new(&project, "served");
-    origin.commit("a", "1\n");
-    let server = SshServer::start().unwrap();
-    project.file("strake.yaml", &maps(&server.url(&origin.path())));
+    let Some((project, server)) = over_ssh() else { return };
     let home = project.sandbox.path("../home/.ssh");
     std::fs::create_dir(&home).unwrap();
     keygen(&home, "id_rsa", &["-t", "ed25519", "-N", "locked"]).unwrap();

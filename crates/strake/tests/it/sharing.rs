@@ -5,7 +5,7 @@ use strake_testkit::{Etcd, Registry, RegistryOptions};
 use crate::scene::{Built, Scene};
 
 /// Three steps, a file from the context between them.
-const CHAIN: &str = "FROM busybox
+pub(crate) const CHAIN: &str = "FROM busybox
 RUN echo one > /one
 COPY in.txt /in.txt
 RUN cat /in.txt /one > /two
@@ -20,13 +20,14 @@ COPY --from=made /out/made /made
 RUN cat /made /final > /both
 ";
 
-fn scene(dockerfile: &str) -> Scene {
+/// A scene whose context has the file `in.txt`.
+pub(crate) fn scene(dockerfile: &str) -> Scene {
     let scene = Scene::new(dockerfile);
     scene.file("in.txt", "first\n");
     scene
 }
 
-fn repo(registry: &Registry) -> String {
+pub(crate) fn repo(registry: &Registry) -> String {
     format!("{}/cache", registry.address())
 }
 

@@ -3,22 +3,7 @@
 use strake_testkit::{Registry, RegistryOptions};
 
 use crate::scene::Scene;
-
-const CHAIN: &str = "FROM busybox
-RUN echo one > /one
-COPY in.txt /in.txt
-RUN cat /in.txt /one > /two
-";
-
-fn scene(dockerfile: &str) -> Scene {
-    let scene = Scene::new(dockerfile);
-    scene.file("in.txt", "first\n");
-    scene
-}
-
-fn repo(registry: &Registry) -> String {
-    format!("{}/cache", registry.address())
-}
+use crate::sharing::{CHAIN, repo, scene};
 
 /// Removes what is compressed from the registry's disk: layers, not documents.
 fn remove_layers(registry: &Registry) {
