@@ -194,6 +194,36 @@ fn a_stage_that_another_machine_repaired_meanwhile_is_taken() {
 }
 
 #[test]
+fn a_stage_that_failed_elsewhere_is_assembled_by_whoever_waited_for_it() {
+    let Some(registry) = registry() else { return };
+    let etcd = Etcd::start().unwrap();
+    let (repo, coordinate) =
+        (format!("{}/app", registry.address()), format!("etcd://{}?ttl=60s", etcd.address()));
+    let node1 = first_node(
+        &GATE.replace("cat /gate/gate > /opened;", "printf 'beg%s\\n' un; cat /gate/gate > /opened &&"),
+    );
+    let node2 = node1.another_node();
+    let folder = format!("b/mount/{}", node1.prints(&["slug", "/gate"]).trim());
+    // What the stage reads is there on one of them only.
+    node2.sandbox.write(&format!("{folder}/gate"), "open\n").unwrap();
+    let build = ["dimg", "build", "--build-dir", "../b", "--repo", &repo, "--coordinate", &coordinate];
+    let start = |node: &Project| {
+        Started::new(node.command(&[&build[..], &["--progress", "rawjson"]].concat()).watched())
+    };
+    let mut failing = start(&node1);
+    failing.wait_for("begun");
+    failing.send(Signal::STOP);
+    let mut waiting = start(&node2);
+    waiting.wait_for("waiting for locked resource");
+    failing.send(Signal::CONT);
+    assert_eq!(failing.end().0, 1);
+    let (code, _, said) = waiting.end();
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.matches("its result is not to be found; it is assembled here").count(), 1, "{said}");
+    assert_eq!(cat(&node2, "/opened"), "open\n");
+}
+
+#[test]
 fn what_is_not_the_stage_that_its_tag_says_is_a_miss() {
     let Some(registry) = registry() else { return };
     let repo = format!("{}/app", registry.address());

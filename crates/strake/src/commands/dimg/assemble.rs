@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use strake_engine::Environment;
 use strake_engine::image::{self, PullPolicy};
 use strake_engine::lock::{Hold, Lease, SharedLease, SharedLocks};
+use strake_engine::{Environment, Event, Holder};
 use strake_frontend::dockerfile::ImageFact;
 use strake_frontend::stagefile::lower::Below;
 use strake_frontend::stagefile::plan::{Action, Conveyor, Found, Mode, Plan, Stage, Start};
@@ -61,7 +61,8 @@ pub(super) struct Assembly<'a, 'p> {
 
 /// A stage that is being assembled. Other machines get it before other processes of this one, which find it here.
 struct StageLock<'a> {
-    _among_all: Option<SharedLease>,
+    /// With who had it before, if somebody was waited for.
+    among_all: Option<(SharedLease, Option<Holder>)>,
     _here: Lease,
     _among_us: Claim<'a>,
 }
@@ -272,6 +273,15 @@ impl<'a> Assembly<'a, '_> {
         if self.planner.has_appeared(&conveyor.stages[unit.start].signature)? {
             return Ok(None);
         }
+        for (stage, lease) in conveyor.stages[unit.clone()].iter().zip(&leases) {
+            if let Some((_, Some(Holder { pid, host, .. }))) = &lease.among_all {
+                let name = self.project.stage_name(&stage.signature);
+                self.session.ui.event(&Event::Warning(format!(
+                    "{name}: process {pid} on {host} is done with it, but its result is not to be found; it is \
+                     assembled here"
+                )));
+            }
+        }
         Ok(Some(leases))
     }
 
@@ -288,7 +298,7 @@ impl<'a> Assembly<'a, '_> {
             }
             _ => None,
         };
-        Ok(StageLock { _among_all: among_all, _here: here, _among_us: among_us })
+        Ok(StageLock { among_all, _here: here, _among_us: among_us })
     }
 
     /// Assembles stages that are kept together.

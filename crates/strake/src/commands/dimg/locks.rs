@@ -43,7 +43,8 @@ impl<'a> Resources<'a> {
         own.take(&format!("repository {}/{}", repository.registry(), repository.repository()), hold)
     }
 
-    /// Waits for a lock that machines share, and says what for. Nothing when nobody keeps it just now.
+    /// Waits for a lock that machines share, and says what for. Nothing when nobody keeps it just now. Answers with it who
+    /// was waited for last, if anybody.
     ///
     /// # Errors
     /// When it is not free in time, or the command is stopped.
@@ -51,9 +52,10 @@ impl<'a> Resources<'a> {
         &self,
         locks: &SharedLocks,
         resource: &str,
-    ) -> Result<Option<SharedLease>, Failure> {
+    ) -> Result<Option<(SharedLease, Option<Holder>)>, Failure> {
         let warn = |text| self.session.ui.event(&Event::Warning(text));
-        self.wait(resource, |waiter| locks.acquire(resource, waiter, &warn))
+        let (lease, holder) = self.wait(resource, |waiter| locks.acquire(resource, waiter, &warn))?;
+        Ok(lease.map(|lease| (lease, holder)))
     }
 
     /// Waits for a lock, and says what for.
@@ -64,26 +66,30 @@ impl<'a> Resources<'a> {
         let locks = FileLocks::new(self.session.store.lock_dir());
         // A file's name has fewer letters than a project's name may have.
         let file = format!("stage-{}", Digest::of(resource.as_bytes()).hex());
-        let lease = self.wait(resource, |waiter| locks.acquire(&file, hold, waiter))?;
+        let (lease, _) = self.wait(resource, |waiter| locks.acquire(&file, hold, waiter))?;
         lease
             .map_err(|error| Failure::environment(error.to_string()))?
             .ok_or_else(|| Failure::new(Kind::Interrupted, "stopped while waiting for a lock"))
     }
 
-    /// Waits for a lock, says what for, and for how long it was.
-    fn wait<T>(&self, resource: &str, take: impl FnOnce(Waiter<'_>) -> T) -> Result<T, Failure> {
+    /// Waits for a lock, says what for, and for how long it was. Answers who was waited for last, too.
+    fn wait<T>(
+        &self,
+        resource: &str,
+        take: impl FnOnce(Waiter<'_>) -> T,
+    ) -> Result<(T, Option<Holder>), Failure> {
         let me = Holder::of_this_process(resource);
         let begun = Instant::now();
-        let mut told = false;
+        let mut last = None;
         let mut hears = |waiting: Waiting| {
             let who = match waiting {
                 Waiting::Begun => return,
                 Waiting::For(holder) => holder,
             };
-            told = true;
-            let Holder { pid, host, .. } = who;
+            let Holder { pid, host, .. } = &who;
             let text = format!("waiting for locked resource `{resource}` ... (process {pid} on {host})");
             self.session.ui.event(&Event::Warning(text));
+            last = Some(who);
         };
         let cancelled = || self.session.cancellation.is_requested();
         let ran_out = Cell::new(false);
@@ -100,10 +106,10 @@ impl<'a> Resources<'a> {
             return Err(Failure::environment(format!("`{resource}` is still locked after {seconds} s"))
                 .hint("wait longer with --lock-timeout SECONDS"));
         }
-        if told {
+        if last.is_some() {
             let seconds = begun.elapsed().as_secs_f64();
             self.session.ui.event(&Event::Phase(format!("got `{resource}` after {seconds:.1} s")));
         }
-        Ok(taken)
+        Ok((taken, last))
     }
 }
