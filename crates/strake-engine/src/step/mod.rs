@@ -333,11 +333,21 @@ impl<'a> Build<'a> {
             return Ok(false);
         }
         for (old, new) in below.iter().zip(base) {
-            if old != new && !self.cache.equal_content(old, new)? {
+            if old != new && !self.cache.equal_content(old, new)? && !self.is_same_tar(old, new)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether two layers are one: of an image that was imported or built here, and of the same one as it comes from a
+    /// registry, nobody knows more than the diff IDs.
+    fn is_same_tar(&self, one: &LayerId, two: &LayerId) -> Result<bool, StepError> {
+        let diff_ids = |layer: &LayerId| {
+            crate::image::known_diff_ids(self.environment, std::slice::from_ref(layer), None)
+        };
+        let known = diff_ids(one)?;
+        Ok(known.is_some() && known == diff_ids(two)?)
     }
 
     fn base_layers(&self, id: StepId, inputs: &Inputs) -> Vec<LayerId> {

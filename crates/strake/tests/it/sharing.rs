@@ -1,6 +1,6 @@
 //! Steps shared between machines through a real registry. Two stores are two machines.
 
-use strake_testkit::{Etcd, Registry, RegistryOptions};
+use strake_testkit::{Base, Etcd, Registry, RegistryOptions, base_tar};
 
 use crate::scene::{Built, Scene};
 
@@ -49,6 +49,33 @@ fn blob_reads(requests: &[String]) -> Vec<&String> {
 /// The image as an archive of its files, read from a fresh pull of everything.
 fn digest(built: &Built) -> String {
     built.id().to_owned()
+}
+
+#[test]
+fn a_base_that_both_machines_imported_is_one() {
+    let registry = Registry::start().unwrap();
+    let repo = repo(&registry);
+    let tar = base_tar(Base::Busybox).unwrap();
+    let node = || {
+        let scene = scene(&CHAIN.replace("busybox", "imported"));
+        let import = scene.sandbox.strake(["import", tar.to_str().unwrap(), "imported"]);
+        import.env("SOURCE_DATE_EPOCH", "1700000000").succeed().unwrap();
+        scene
+    };
+    let args = ["--repo", repo.as_str()];
+    let (first, second) = (node(), node());
+    let built = first.build(&args);
+    built.expect_ran(&["RUN echo one", "COPY in.txt", "RUN cat"]);
+    let reused = second.build(&args);
+    reused.expect_ran(&[]);
+    assert_eq!(digest(&reused), digest(&built));
+    assert_eq!(second.content("two", &args), "first\none\n");
+    // The other way round as well.
+    second.file("in.txt", "second\n");
+    first.file("in.txt", "second\n");
+    second.build(&args).expect_ran(&["COPY in.txt", "RUN cat"]);
+    first.build(&args).expect_ran(&[]);
+    assert_eq!(first.content("two", &args), "second\none\n");
 }
 
 #[test]
