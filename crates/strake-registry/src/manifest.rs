@@ -71,7 +71,7 @@ impl Core {
         self.notice(&Notice::MirrorSkipped { host, reason });
     }
 
-    async fn manifest_at(
+    pub(crate) async fn manifest_at(
         &self,
         operation: &str,
         endpoint: &Endpoint,
@@ -101,7 +101,7 @@ impl Core {
         Ok(None)
     }
 
-    async fn head_at(
+    pub(crate) async fn head_at(
         &self,
         operation: &str,
         endpoint: &Endpoint,
