@@ -48,7 +48,9 @@ impl Push<'_> {
             && descriptor.size == bytes.len() as u64
         {
             let document = self.post_whole(bytes, descriptor)?;
-            let is_taken = document.status == 201;
+            // Only the first such answer is not believed: a registry that opens uploads with it is no good for this.
+            let is_known = host.single_post.get().is_some();
+            let is_taken = document.status == 201 && (is_known || self.exists(descriptor.digest)?);
             let answer = if is_taken { SinglePost::Taken } else { SinglePost::NotTaken };
             // Several first blobs may find out at the same time, all the same thing.
             let _ = host.single_post.set(answer);
