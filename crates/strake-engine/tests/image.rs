@@ -220,12 +220,7 @@ fn an_image_goes_to_a_registry_and_comes_back() {
     image::tag(&there.env(), &name.to_string(), &other).unwrap();
     let copied = there.push(&other);
     assert_eq!(copied.descriptor.digest, pushed.descriptor.digest);
-    assert_eq!(copied.statistics.mounted, 1);
-    assert_eq!(copied.statistics.uploaded_bytes, image_config_size(&there, id));
-}
-
-fn image_config_size(host: &Host, id: ImageId) -> u64 {
-    host.store.blobs().find(&id.0).unwrap().unwrap().size
+    assert_eq!((copied.statistics.mounted, copied.statistics.uploaded), (2, 0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use reqwest::Method;
 use strake_oci::{Descriptor, Digest, MediaType, Reference};
 
 use crate::auth::{Access, Scopes};
-use crate::push::Push;
+use crate::push::{Before, Push};
 use crate::reader::BlobReader;
 use crate::runtime::{Runtime, or_cancelled};
 use crate::transport::{Call, Core, Target};
@@ -80,6 +80,16 @@ pub struct PushedBlob {
     pub how: Pushed,
 }
 
+/// What is said of a blob on its way.
+fn of_blob(source: &BlobSource<'_>) -> String {
+    match source {
+        BlobSource::File { descriptor, .. } | BlobSource::Bytes { descriptor, .. } => {
+            format!("blob {}", descriptor.digest)
+        }
+        BlobSource::Stream { .. } => "blob".to_owned(),
+    }
+}
+
 impl fmt::Debug for BlobSource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -131,6 +141,28 @@ impl Client {
     /// Every [`ErrorKind`](crate::ErrorKind) but `NotFound` and `Local`.
     pub fn resolve(&self, reference: &Reference) -> Result<Option<RawManifest>, RegistryError> {
         self.runtime.block_on(&format!("pull manifest {reference}"), self.core.resolve(reference))
+    }
+
+    /// Gets a manifest as [`Client::resolve`] does, but from the registry itself: what is there before something is
+    /// pushed, no mirror knows.
+    ///
+    /// # Errors
+    /// As [`Client::resolve`].
+    pub fn resolve_at_origin(&self, reference: &Reference) -> Result<Option<RawManifest>, RegistryError> {
+        let operation = format!("look up manifest {reference}");
+        let endpoint = self.core.origin(reference);
+        self.runtime.block_on(&operation, self.core.manifest_at(&operation, &endpoint, reference))
+    }
+
+    /// Whether a repository has a manifest. Mirrors are not asked.
+    ///
+    /// # Errors
+    /// As [`Client::resolve`].
+    pub fn has_manifest(&self, reference: &Reference) -> Result<bool, RegistryError> {
+        let operation = format!("look up manifest {reference}");
+        let endpoint = self.core.origin(reference);
+        let found = self.core.head_at(&operation, &endpoint, reference);
+        Ok(self.runtime.block_on(&operation, found)?.is_some())
     }
 
     /// Asks for the descriptor of a manifest without its content; `None` when there is none.
@@ -202,10 +234,11 @@ impl Client {
     }
 
     /// Brings a blob into a repository: nothing if it is there, a mount if one of `mount_from` (other repositories
-    /// of the same registry; the first three count) has it, an upload otherwise.
+    /// of the same registry; the first three count) has it, an upload otherwise. Where `mount_from` names the
+    /// repository itself, as one that had the blob once, it is asked for before a mount is.
     ///
-    /// A stream is uploaded without asking first, as its digest is known only at its end. When its connection
-    /// breaks, it is resumed from the last 16 MiB; a loss of more is an error with nothing stored.
+    /// A stream is uploaded without asking first, as its digest is known only at its end. One of up to 1 MiB is read
+    /// before anything is sent. When the connection of a longer one breaks, it is resumed from the last 16 MiB; a loss of more is an error with nothing stored.
     ///
     /// # Errors
     /// Any [`ErrorKind`](crate::ErrorKind); `Local` when the source cannot be read.
@@ -216,14 +249,25 @@ impl Client {
         mount_from: &[Reference],
         progress: &dyn Progress,
     ) -> Result<PushedBlob, RegistryError> {
-        let what = match &source {
-            BlobSource::File { descriptor, .. } | BlobSource::Bytes { descriptor, .. } => {
-                format!("blob {}", descriptor.digest)
-            }
-            BlobSource::Stream { .. } => "blob".to_owned(),
-        };
-        let push = Push::new(&self.core, &self.runtime, repository, mount_from, &what, progress);
-        push.blob(source, repository, mount_from)
+        let push = Push::new(&self.core, &self.runtime, repository, mount_from, &of_blob(&source), progress);
+        push.blob(source, repository, mount_from, Before::Perhaps)
+    }
+
+    /// As [`Client::push_blob`], for a blob that nobody else can have sent, such as a document with the time of its
+    /// making: unless `mount_from` names the repository itself it is not asked for, and one that is there all the same
+    /// is sent in vain.
+    ///
+    /// # Errors
+    /// As [`Client::push_blob`].
+    pub fn push_new_blob(
+        &self,
+        repository: &Reference,
+        source: BlobSource<'_>,
+        mount_from: &[Reference],
+        progress: &dyn Progress,
+    ) -> Result<PushedBlob, RegistryError> {
+        let push = Push::new(&self.core, &self.runtime, repository, mount_from, &of_blob(&source), progress);
+        push.blob(source, repository, mount_from, Before::Hardly)
     }
 
     /// Stores a manifest or index under the reference's digest if it has one, under its tag otherwise.

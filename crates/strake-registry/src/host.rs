@@ -49,6 +49,13 @@ pub(crate) enum Lane {
     Up,
 }
 
+/// What a registry does with content that comes with the request for an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SinglePost {
+    Taken,
+    NotTaken,
+}
+
 /// One host, everything that is remembered of it.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -60,6 +67,8 @@ pub(crate) struct Host {
     pub(crate) candidates: Vec<Scheme>,
     /// The one that was answered.
     pub(crate) decided: OnceLock<Scheme>,
+    /// Known once a small blob was sent.
+    pub(crate) single_post: OnceLock<SinglePost>,
     /// Bounds the requests at one time, by lane.
     permits: [Arc<Semaphore>; 3],
     pub(crate) auth: Mutex<AuthState>,
@@ -85,6 +94,7 @@ impl Host {
             insecure,
             candidates,
             decided: OnceLock::new(),
+            single_post: OnceLock::new(),
             permits: [(); 3].map(|()| Arc::new(Semaphore::new(config.max_parallel.max(1)))),
             auth: Mutex::default(),
             distrusted: AtomicBool::new(false),

@@ -16,6 +16,7 @@ mod reader;
 mod push;
 mod stream;
 mod upload;
+mod whole;
 
 mod body;
 mod failure;

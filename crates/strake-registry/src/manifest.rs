@@ -70,7 +70,7 @@ impl Core {
         self.notice(&Notice::MirrorSkipped { host, reason });
     }
 
-    async fn manifest_at(
+    pub(crate) async fn manifest_at(
         &self,
         operation: &str,
         endpoint: &Endpoint,
@@ -100,7 +100,7 @@ impl Core {
         Ok(None)
     }
 
-    async fn head_at(
+    pub(crate) async fn head_at(
         &self,
         operation: &str,
         endpoint: &Endpoint,

@@ -35,10 +35,19 @@ pub(crate) struct Push<'a> {
     pub(crate) progress: &'a dyn Progress,
 }
 
-/// How the beginning of an upload ended.
+/// How asking for mounts ended.
 enum Begun {
     Mounted,
-    Session(Url),
+    /// The last refusal may have opened an upload.
+    Refused(Option<Session>),
+}
+
+/// Whether a registry may have a blob before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    Perhaps,
+    /// Nobody can have sent it yet, so that asking would cost more than sending it in vain now and then.
+    Hardly,
 }
 
 impl<'a> Push<'a> {
@@ -65,6 +74,7 @@ impl<'a> Push<'a> {
         source: BlobSource<'_>,
         repository: &Reference,
         mount_from: &[Reference],
+        before: Before,
     ) -> Result<PushedBlob, RegistryError> {
         let (descriptor, known) = match &source {
             BlobSource::File { path, descriptor } => (descriptor.clone(), Known::File(path)),
@@ -72,24 +82,37 @@ impl<'a> Push<'a> {
             BlobSource::Stream { .. } => return self.stream(source),
         };
         let mut candidates = candidates(repository, mount_from);
-        let exists = match self.exists(descriptor.digest) {
-            Err(error) if error.kind == ErrorKind::Unauthorized && !candidates.is_empty() => {
-                // Some token servers refuse all when one of the sources is not ours to read.
-                candidates.clear();
-                self.scopes = Scopes::one(&self.endpoint.repository, Access::Push);
-                self.exists(descriptor.digest)?
-            }
-            exists => exists?,
-        };
-        if exists {
+        // What was in this very repository once most likely still is. Anything else is mounted without asking for it
+        // first: that finds it as well.
+        let was_here = mount_from.iter().any(|place| is_same(place, repository));
+        if was_here && self.is_there(descriptor.digest, &mut candidates)? {
             return Ok(PushedBlob { descriptor, how: Pushed::Existed });
         }
-        match self.begin(descriptor.digest, &candidates)? {
-            Begun::Mounted => Ok(PushedBlob { descriptor, how: Pushed::Mounted }),
-            Begun::Session(url) => {
-                self.upload(&known, &descriptor, Session { url, offset: 0 })?;
-                Ok(PushedBlob { descriptor, how: Pushed::Uploaded })
+        let mut session = match self.mount(descriptor.digest, &candidates)? {
+            Begun::Mounted => return Ok(PushedBlob { descriptor, how: Pushed::Mounted }),
+            Begun::Refused(session) => session,
+        };
+        let is_asked = !was_here && before == Before::Perhaps;
+        if is_asked && self.is_there(descriptor.digest, &mut candidates)? {
+            if let Some(session) = session.take() {
+                self.abandon(session.url);
             }
+            return Ok(PushedBlob { descriptor, how: Pushed::Existed });
+        }
+        self.upload(&known, &descriptor, session)?;
+        Ok(PushedBlob { descriptor, how: Pushed::Uploaded })
+    }
+
+    /// Whether the repository has a blob. Some token servers refuse all when one of the candidates for a mount is not
+    /// ours to read: then there are none.
+    fn is_there(&mut self, digest: Digest, candidates: &mut Vec<&Reference>) -> Result<bool, RegistryError> {
+        match self.exists(digest) {
+            Err(error) if error.kind == ErrorKind::Unauthorized && !candidates.is_empty() => {
+                candidates.clear();
+                self.scopes = Scopes::one(&self.endpoint.repository, Access::Push);
+                self.exists(digest)
+            }
+            exists => exists,
         }
     }
 
@@ -106,7 +129,7 @@ impl<'a> Push<'a> {
     }
 
     /// Asks for a mount from each candidate; the session that the last refusal opens is the one to upload to.
-    fn begin(&self, digest: Digest, candidates: &[&Reference]) -> Result<Begun, RegistryError> {
+    fn mount(&self, digest: Digest, candidates: &[&Reference]) -> Result<Begun, RegistryError> {
         let mut session: Option<Url> = None;
         for candidate in candidates {
             let mut query = Url::parse("q:").expect("a scheme and a colon are an address");
@@ -131,10 +154,7 @@ impl<'a> Push<'a> {
                 Err(error) => return Err(error),
             }
         }
-        match session {
-            Some(url) => Ok(Begun::Session(url)),
-            None => self.open().map(Begun::Session),
-        }
+        Ok(Begun::Refused(session.map(|url| Session { url, offset: 0 })))
     }
 
     pub(crate) fn open(&self) -> Result<Url, RegistryError> {
@@ -149,7 +169,7 @@ impl<'a> Push<'a> {
     }
 
     /// Tells the registry that a session is not needed. What comes of it does not matter: sessions expire.
-    fn abandon(&self, url: Url) {
+    pub(crate) fn abandon(&self, url: Url) {
         let all: Vec<u16> = (200..600).collect();
         let call = self.call(Method::DELETE, Target::Url(url), &all);
         let _ = self.request(&call);
@@ -209,14 +229,18 @@ impl<'a> Push<'a> {
 fn candidates<'r>(repository: &Reference, mount_from: &'r [Reference]) -> Vec<&'r Reference> {
     let mut found: Vec<&Reference> = Vec::new();
     for source in mount_from {
-        let is_other =
-            source.registry() == repository.registry() && source.repository() != repository.repository();
+        let is_other = source.registry() == repository.registry() && !is_same(source, repository);
         if is_other && !found.iter().any(|known| known.repository() == source.repository()) {
             found.push(source);
         }
     }
     found.truncate(MAX_MOUNTS);
     found
+}
+
+/// Whether two names are of the same repository.
+fn is_same(one: &Reference, other: &Reference) -> bool {
+    one.registry() == other.registry() && one.repository() == other.repository()
 }
 
 #[cfg(test)]

@@ -6,18 +6,24 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
-use strake_oci::Digest;
+use strake_oci::{Descriptor, Digest};
 
 use crate::client::{BlobSource, Pushed, PushedBlob};
 use crate::error::Failure;
 use crate::failure::place;
 use crate::push::Push;
-use crate::upload::{Reached, Session, Setback, read_piece};
+use crate::upload::{Known, Reached, Session, Setback, read_piece};
 use crate::{ErrorKind, RegistryError};
 
 /// Bytes of a stream that are kept to send again: what may be on the way between us, the kernels and the registry's
 /// disk when a connection breaks.
 const REPLAY: usize = 16 << 20;
+
+/// A stream that has no more bytes is sent when it is complete.
+const SHORT: u64 = 1 << 20;
+
+/// Says what the bytes of a stream were.
+type Finish<'a> = Box<dyn FnOnce() -> io::Result<Descriptor> + Send + 'a>;
 
 /// A stream of which the last part can be played again.
 struct Tape<'a> {
@@ -70,12 +76,16 @@ impl Tape<'_> {
 }
 
 impl Push<'_> {
-    /// Sends content while it is made: one `PATCH` without a length, closed by a `PUT` with the digest.
+    /// Sends content while it is made: one `PATCH` without a length, closed by a `PUT` with the digest. Where the
+    /// content ends soon, it is sent as any of known digest.
     pub(crate) fn stream(&self, source: BlobSource<'_>) -> Result<PushedBlob, RegistryError> {
         let BlobSource::Stream { reader, finish } = source else {
             unreachable!("only called for a stream");
         };
         let mut tape = Tape { reader, kept: VecDeque::new(), kept_bytes: 0, end: 0, is_complete: false };
+        if self.is_short(&mut tape)? {
+            return self.short_stream(&tape, finish);
+        }
         let mut session = Session { url: self.open()?, offset: 0 };
         let mut attempt = 0;
         let mut reached = Reached::default();
@@ -96,14 +106,38 @@ impl Push<'_> {
                 );
             }
         }
+        let descriptor = self.finished(&tape, finish)?;
+        self.close_stream(&session, descriptor.digest)?;
+        Ok(PushedBlob { descriptor, how: Pushed::Uploaded })
+    }
+
+    /// Reads the beginning, and says whether that is all.
+    fn is_short(&self, tape: &mut Tape<'_>) -> Result<bool, RegistryError> {
+        while tape.end <= SHORT {
+            if tape.next().map_err(|error| self.local("make the content", &error))?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sends content that was made before its upload begins: its digest is known, which saves a request or two.
+    fn short_stream(&self, tape: &Tape<'_>, finish: Finish<'_>) -> Result<PushedBlob, RegistryError> {
+        let descriptor = self.finished(tape, finish)?;
+        let bytes = tape.replay(0).concat();
+        self.upload(&Known::Bytes(&bytes), &descriptor, None)?;
+        Ok(PushedBlob { descriptor, how: Pushed::Uploaded })
+    }
+
+    /// What the content was, once all of it was read.
+    fn finished(&self, tape: &Tape<'_>, finish: Finish<'_>) -> Result<Descriptor, RegistryError> {
         let descriptor = finish().map_err(|error| self.local("finish the content", &error))?;
         if descriptor.size != tape.end {
             let error =
                 io::Error::other(format!("{} bytes came, {} were announced", tape.end, descriptor.size));
             return Err(self.local("finish the content", &error));
         }
-        self.close_stream(&session, descriptor.digest)?;
-        Ok(PushedBlob { descriptor, how: Pushed::Uploaded })
+        Ok(descriptor)
     }
 
     fn send_stream(&self, tape: &mut Tape<'_>, session: &mut Session) -> Result<(), Setback> {

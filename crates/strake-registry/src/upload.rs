@@ -17,6 +17,7 @@ use crate::push::Push;
 use crate::runtime::or_cancelled;
 use crate::sending::Sending;
 use crate::transport::{Document, Target};
+use crate::whole::Opened;
 use crate::{ErrorKind, RegistryError};
 
 /// Bytes per piece that is handed to the connection.
@@ -76,13 +77,20 @@ pub(crate) struct Session {
 }
 
 impl Push<'_> {
-    /// Sends content of known digest until the registry has it.
+    /// Sends content of known digest, to a session if there is one already, until the registry has it.
     pub(crate) fn upload(
         &self,
         known: &Known<'_>,
         descriptor: &Descriptor,
-        mut session: Session,
+        session: Option<Session>,
     ) -> Result<(), RegistryError> {
+        let mut session = match session {
+            Some(session) => session,
+            None => match self.open_with(known, descriptor)? {
+                Opened::Stored => return Ok(()),
+                Opened::Session(session) => session,
+            },
+        };
         let mut attempt = 0;
         let mut reached = Reached::default();
         let mut most_per_request = u64::MAX;
@@ -327,14 +335,14 @@ impl Push<'_> {
 
 /// The number of bytes in a `Range: 0-N` (inclusive, distribution-spec v1.1 §Pushing a blob in chunks). Registries
 /// say `0-0` both for nothing and for one byte; nothing is far likelier, and a wrong guess is answered by 416.
-fn range_end(range: &str) -> Option<u64> {
+pub(crate) fn range_end(range: &str) -> Option<u64> {
     let range = range.trim();
     let (start, end) = range.strip_prefix("bytes=").unwrap_or(range).split_once('-')?;
     let end: u64 = end.trim().parse().ok()?;
     (start.trim() == "0").then_some(if end == 0 { 0 } else { end.checked_add(1)? })
 }
 
-fn with_digest(url: &Url, digest: Digest) -> Url {
+pub(crate) fn with_digest(url: &Url, digest: Digest) -> Url {
     let mut url = url.clone();
     url.query_pairs_mut().append_pair("digest", &digest.to_string());
     url

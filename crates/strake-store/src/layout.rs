@@ -29,8 +29,9 @@
 //! that boot's id in the index until a sweep has synced the file system (`syncfs`, one call, off the critical path)
 //! and taken the id away. The first opening after a reboot drops layers that still carry an id, and with them the
 //! documents that stand on them; it hashes blobs that still carry one and keeps those that are intact. SQLite
-//! itself loses at most its last transactions (`synchronous=NORMAL` in WAL mode) and is never torn; should it ever
-//! be, it is set aside and layers and blobs are recorded again from what lies on the disk.
+//! itself loses at most its last transactions (`synchronous=NORMAL` in WAL mode) and is never torn, but for a new
+//! database, which is made without waiting for the disk. A torn one is set aside, and layers and blobs are recorded
+//! again from what lies on the disk.
 //!
 //! **Two flavours.** Overlayfs keeps its marks in `trusted.*` attributes, or in `user.*` ones inside a user
 //! namespace, where `trusted.*` cannot be set. Owners differ as well. A store therefore belongs to one of the two.

@@ -18,6 +18,7 @@ mod archive;
 mod blob;
 mod commit;
 pub(crate) mod content;
+mod described;
 mod error;
 mod import;
 mod load;
@@ -29,6 +30,7 @@ pub(crate) mod record;
 mod remote;
 pub(crate) mod resolve;
 mod stream;
+mod there;
 mod transfer;
 mod types;
 
@@ -54,10 +56,11 @@ pub use types::{
 pub(crate) use archive::Archive;
 pub(crate) use blob::store_layer;
 pub(crate) use commit::{describe_layers, known_diff_ids};
+pub(crate) use described::{Described, Sent, push_ahead, push_described, push_untagged};
 pub(crate) use load::{FULL_NAME, REF_NAME};
 pub(crate) use materialise::{Unmade, ensure_layers as try_layers};
 pub(crate) use names::load as load_record;
-pub(crate) use push::{Described, PushedDescribed, SharedReader, push_described, push_untagged};
+pub(crate) use push::SharedReader;
 pub(crate) use record::ImageLayer;
 pub(crate) use stream::{LayerStream, TarSource};
 pub(crate) use transfer::Transfer;

@@ -1,11 +1,10 @@
 //! Sending an image to its registry.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use strake_oci::{Compression, Descriptor, DiffId, Digest, ImageManifest, MediaType, Reference};
+use strake_oci::{Compression, Descriptor, Digest, ImageManifest, MediaType, Reference};
 use strake_registry::{BlobSource, ErrorKind, Pushed, PushedBlob, RegistryError};
 use strake_store::LayerBlob;
 
@@ -14,6 +13,7 @@ use super::error::ImageError;
 use super::record::{self, ImageLayer, NameRecord};
 use super::resolve;
 use super::stream::LayerStream;
+use super::there::There;
 use super::transfer::Transfer;
 use super::types::{PushOptions, PushStatistics, PushedImage};
 use crate::event::{Event, TransferKind};
@@ -53,7 +53,7 @@ pub(crate) fn push_named(
     let unknown = || ImageError::unknown(&source.familiar());
     let name = record::name_record(env.store, source)?.ok_or_else(unknown)?;
     let known = name.manifest.clone();
-    let (pushed, name) = resending(|| send(env, name.clone(), target, options))?;
+    let (pushed, name) = resending(|try_| send(env, name.clone(), target, options, try_))?;
     if name.manifest != known {
         record::put_name(env.store, source, &name)?;
     }
@@ -62,15 +62,30 @@ pub(crate) fn push_named(
 
 /// Another node that sends the same blob, or a collection in the registry, can take one away between its arrival and
 /// the manifest. Whatever is missing is sent once more.
-fn resending<T>(mut send: impl FnMut() -> Result<T, ImageError>) -> Result<T, ImageError> {
+pub(super) fn resending<T>(mut send: impl FnMut(Try) -> Result<T, ImageError>) -> Result<T, ImageError> {
+    let mut try_ = Try::First;
     for tries in 0..RESENDS {
-        match send() {
+        match send(try_) {
             Err(ImageError::Registry(error)) if error.misses_blob() => {}
             other => return other,
         }
+        try_ = Try::Again;
         std::thread::sleep(RESEND_PAUSE * 2_u32.pow(tries));
     }
-    send()
+    send(try_)
+}
+
+/// How often an image was sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Try {
+    First,
+    /// Something was missing: what was believed to be there may be just that.
+    Again,
+}
+
+/// What is at the tag that is to be pushed.
+fn at_tag(env: &Environment<'_>, tag: &Reference, options: &PushOptions) -> Result<There, ImageError> {
+    if options.is_tag_free { Ok(There::default()) } else { There::at_tag(env, tag) }
 }
 
 /// Sends an image, and answers what is known of its name afterwards.
@@ -79,6 +94,7 @@ fn send(
     name: NameRecord,
     reference: &Reference,
     options: &PushOptions,
+    try_: Try,
 ) -> Result<(PushedImage, NameRecord), ImageError> {
     let image =
         record::image(env.store, name.image)?.ok_or_else(|| ImageError::unknown(&reference.familiar()))?;
@@ -89,13 +105,13 @@ fn send(
         options.annotations.iter().all(|said| manifest.annotations.get(said.0) == Some(said.1))
             && options.signing_key.as_ref().is_none_or(is_signed)
     });
-    if let Some((descriptor, _, manifest)) = &kept
-        && is_there(env, reference, descriptor, manifest)?
-    {
-        let existed = image.layers.len() as u64 + 1;
-        let statistics = PushStatistics { existed, ..PushStatistics::default() };
-        return Ok((PushedImage { descriptor: descriptor.clone(), statistics }, name));
-    }
+    let there = match (try_, &kept) {
+        (Try::Again, _) => There::default(),
+        (Try::First, Some((descriptor, _, manifest))) => {
+            at_tag(env, reference, options)?.and_manifest(env, reference, (descriptor, manifest))?
+        }
+        (Try::First, None) => at_tag(env, reference, options)?,
+    };
     let wanted: Vec<Option<&Descriptor>> = match &kept {
         Some((_, _, manifest)) => manifest.layers.iter().map(Some).collect(),
         None => vec![None; image.layers.len()],
@@ -108,141 +124,24 @@ fn send(
         jobs.push(Job::Layer(layer, wanted));
     }
     jobs.push(Job::Config(&config, &config_descriptor));
-    let pushed = run_all(env, reference, options.compression, &jobs)?;
+    let pushed = run_all(env, reference, options.compression, &jobs, &there)?;
     let statistics = count(&pushed);
-    finish(env, reference, name, kept, pushed, statistics, options)
+    let (media_type, bytes) = manifest_of(kept, pushed, options);
+    finish(env, reference, &there, (media_type, bytes), name, statistics)
 }
 
-/// An image that no name of this store stands for, ready to be sent.
-pub(crate) struct Described<'a> {
-    /// Bottom first.
-    pub(crate) layers: &'a [ImageLayer],
-    /// The bytes of its configuration.
-    pub(crate) config: &'a [u8],
-    /// The annotations of its manifest.
-    pub(crate) annotations: &'a BTreeMap<String, String>,
-    /// What its manifest is signed with.
-    pub(crate) signing_key: Option<&'a SigningKey>,
-}
-
-impl Described<'_> {
-    /// The manifest that names these blobs.
-    pub(crate) fn manifest(&self, config: Descriptor, layers: Vec<Descriptor>) -> ImageManifest {
-        let mut manifest = ImageManifest::oci(config, layers);
-        manifest.annotations.clone_from(self.annotations);
-        if let Some(key) = self.signing_key {
-            key.sign(&mut manifest);
-        }
-        manifest
-    }
-}
-
-/// What a described image became.
-pub(crate) struct PushedDescribed {
-    pub(crate) manifest: Descriptor,
-    /// The blobs of its layers.
-    pub(crate) layers: Vec<Descriptor>,
-}
-
-/// Sends an image to the repository of a name, where only its digest stands for it.
-///
-/// # Errors
-/// As [`push_described`].
-pub(crate) fn push_untagged(
-    env: &Environment<'_>,
-    repository: &Reference,
-    image: &Described<'_>,
-    compression: Compression,
-    known: &BTreeMap<DiffId, Descriptor>,
-) -> Result<PushedDescribed, ImageError> {
-    push_as(env, repository, image, compression, known, |digest| repository.with_digest(digest))
-}
-
-/// Sends an image to a repository. Of the layers that are `known` to be there nothing is asked.
-///
-/// # Errors
-/// When the content of a layer cannot be had, or the registry refuses.
-pub(crate) fn push_described(
-    env: &Environment<'_>,
-    reference: &Reference,
-    image: &Described<'_>,
-    compression: Compression,
-    known: &BTreeMap<DiffId, Descriptor>,
-) -> Result<PushedDescribed, ImageError> {
-    push_as(env, reference, image, compression, known, |_| reference.clone())
-}
-
-fn push_as(
-    env: &Environment<'_>,
-    reference: &Reference,
-    image: &Described<'_>,
-    compression: Compression,
-    known: &BTreeMap<DiffId, Descriptor>,
-    name: impl Fn(Digest) -> Reference,
-) -> Result<PushedDescribed, ImageError> {
-    let nothing = BTreeMap::new();
-    let mut believed = Some(known);
-    resending(|| {
-        // What was known to be there may be what is missing.
-        let known = believed.take().unwrap_or(&nothing);
-        push_once(env, reference, image, compression, known, &name)
-    })
-}
-
-fn push_once(
-    env: &Environment<'_>,
-    reference: &Reference,
-    image: &Described<'_>,
-    compression: Compression,
-    known: &BTreeMap<DiffId, Descriptor>,
-    name: &impl Fn(Digest) -> Reference,
-) -> Result<PushedDescribed, ImageError> {
-    let config = Descriptor::of(MediaType::OCI_CONFIG, image.config);
-    let unknown = image.layers.iter().filter(|layer| !known.contains_key(&layer.diff_id));
-    let mut jobs: Vec<Job<'_>> = unknown.map(|layer| Job::Layer(layer, None)).collect();
-    jobs.push(Job::Config(image.config, &config));
-    let mut pushed = run_all(env, reference, compression, &jobs)?.into_iter();
-    let layer = |layer: &ImageLayer| match known.get(&layer.diff_id) {
-        Some(descriptor) => descriptor.clone(),
-        None => pushed.next().expect("every job has its result").descriptor,
-    };
-    let layers: Vec<Descriptor> = image.layers.iter().map(layer).collect();
-    let manifest = image.manifest(config, layers.clone());
-    let media_type = MediaType::from(MediaType::OCI_MANIFEST);
-    let bytes = manifest.to_bytes();
-    let descriptor = env.registry.push_manifest(&name(Digest::of(&bytes)), &media_type, &bytes)?;
-    Ok(PushedDescribed { manifest: Descriptor { media_type, ..descriptor }, layers })
-}
-
-/// Whether the tag already stands for this manifest and has all that it names. A registry should never lose a blob
-/// behind a manifest, but then a push is what repairs it: each blob costs a question.
-fn is_there(
-    env: &Environment<'_>,
-    reference: &Reference,
-    descriptor: &Descriptor,
-    manifest: &ImageManifest,
-) -> Result<bool, ImageError> {
-    if env.registry.head(reference)?.is_none_or(|found| found.digest != descriptor.digest) {
-        return Ok(false);
-    }
-    for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
-        if !env.registry.has_blob(reference, blob.digest)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-enum Job<'a> {
+pub(super) enum Job<'a> {
     Layer(&'a ImageLayer, Option<&'a Descriptor>),
     Config(&'a [u8], &'a Descriptor),
 }
 
-fn run_all(
+/// Brings blobs into a repository, unless they are `there`, several side by side.
+pub(super) fn run_all(
     env: &Environment<'_>,
     reference: &Reference,
     compression: Compression,
     jobs: &[Job<'_>],
+    there: &There,
 ) -> Result<Vec<PushedBlob>, ImageError> {
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<(usize, Result<PushedBlob, ImageError>)>> = Mutex::default();
@@ -255,7 +154,7 @@ fn run_all(
             let result = if env.cancellation.is_requested() {
                 Err(ImageError::Canceled)
             } else {
-                run(env, reference, compression, job)
+                run(env, reference, compression, job, there)
             };
             if result.is_err() {
                 next.store(jobs.len(), Ordering::Relaxed);
@@ -264,9 +163,10 @@ fn run_all(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..PARALLEL.min(jobs.len()) {
+        for _ in 1..PARALLEL.min(jobs.len()) {
             scope.spawn(worker);
         }
+        worker();
     });
     let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     results.sort_by_key(|(position, _)| *position);
@@ -278,14 +178,23 @@ fn run(
     reference: &Reference,
     compression: Compression,
     job: &Job<'_>,
+    there: &There,
 ) -> Result<PushedBlob, ImageError> {
+    let existed =
+        |descriptor: &Descriptor| PushedBlob { descriptor: descriptor.clone(), how: Pushed::Existed };
     let pushed = match job {
+        Job::Config(_, wanted) | Job::Layer(_, Some(wanted)) if there.has(wanted.digest) => existed(wanted),
         Job::Config(bytes, descriptor) => {
             let source = BlobSource::Bytes { bytes: bytes.to_vec(), descriptor: (*descriptor).clone() };
-            env.registry.push_blob(reference, source, &[], &())?
+            env.registry.push_new_blob(
+                reference,
+                source,
+                &next_door(env, reference, descriptor.digest)?,
+                &(),
+            )?
         }
         Job::Layer(layer, Some(wanted)) => push_known(env, reference, layer, wanted)?,
-        Job::Layer(layer, None) => push_any(env, reference, layer, compression)?,
+        Job::Layer(layer, None) => push_any(env, reference, layer, compression, there)?,
     };
     record::put_place(env.store, reference, pushed.descriptor.digest)?;
     Ok(pushed)
@@ -297,6 +206,7 @@ fn push_any(
     reference: &Reference,
     layer: &ImageLayer,
     compression: Compression,
+    there: &There,
 ) -> Result<PushedBlob, ImageError> {
     let directory = content::directory(env, layer.diff_id, Some(layer))?;
     let mut blobs = content::trusted_blobs(env, layer)?;
@@ -306,6 +216,9 @@ fn push_any(
         blobs.retain(|blob| blob.compression == compression);
     }
     blobs.sort_by_key(|blob| blob.compression != compression);
+    if let Some(blob) = blobs.iter().find(|blob| there.has(blob.digest)) {
+        return Ok(PushedBlob { descriptor: content::describe(blob), how: Pushed::Existed });
+    }
     for blob in &blobs {
         // A blob that is only kept here may be in a form that nobody asked for.
         let is_kept = blob.compression == compression && env.store.blobs().has(&blob.digest)?;
@@ -367,8 +280,7 @@ fn push_known(
 ) -> Result<PushedBlob, ImageError> {
     let places = record::places(env.store, wanted.digest)?;
     let is_here = env.store.blobs().has(&wanted.digest)?;
-    let next_door: Vec<Reference> =
-        places.iter().filter(|place| place.registry() == reference.registry()).cloned().collect();
+    let next_door = next_door(env, reference, wanted.digest)?;
     let transfer = Transfer::start(
         env,
         TransferKind::Push,
@@ -392,6 +304,17 @@ fn push_known(
         }
     }
     pass_on(env, reference, layer, wanted, &places, &transfer)
+}
+
+/// The repositories of the same registry that are known to have had a blob.
+fn next_door(
+    env: &Environment<'_>,
+    reference: &Reference,
+    digest: Digest,
+) -> Result<Vec<Reference>, ImageError> {
+    let mut places = record::places(env.store, digest)?;
+    places.retain(|place| place.registry() == reference.registry());
+    Ok(places)
 }
 
 /// Copies a blob from one registry to another.
@@ -455,30 +378,37 @@ fn count(pushed: &[PushedBlob]) -> PushStatistics {
 
 type Kept = Option<(Descriptor, Vec<u8>, ImageManifest)>;
 
-/// Writes the manifest, which makes everything visible.
+/// The manifest to send: the one that is known, or a new one of what was sent.
+fn manifest_of(kept: Kept, mut pushed: Vec<PushedBlob>, options: &PushOptions) -> (MediaType, Vec<u8>) {
+    if let Some((descriptor, bytes, _)) = kept {
+        return (descriptor.media_type, bytes);
+    }
+    let config = pushed.pop().expect("the configuration is always the last job");
+    let layers = pushed.into_iter().map(|blob| blob.descriptor).collect();
+    let mut manifest = ImageManifest::oci(config.descriptor, layers);
+    manifest.annotations.clone_from(&options.annotations);
+    if let Some(key) = &options.signing_key {
+        key.sign(&mut manifest);
+    }
+    (MediaType::OCI_MANIFEST.into(), manifest.to_bytes())
+}
+
+/// Writes the manifest, which makes everything visible. One that is there is written again: it is how the registry
+/// finds out that it has lost something that it names.
 fn finish(
     env: &Environment<'_>,
     reference: &Reference,
+    there: &There,
+    (media_type, bytes): (MediaType, Vec<u8>),
     mut name: NameRecord,
-    kept: Kept,
-    mut pushed: Vec<PushedBlob>,
     statistics: PushStatistics,
-    options: &PushOptions,
 ) -> Result<(PushedImage, NameRecord), ImageError> {
-    let (media_type, bytes) = match kept {
-        Some((descriptor, bytes, _)) => (descriptor.media_type, bytes),
-        None => {
-            let config = pushed.pop().expect("the configuration is always the last job");
-            let layers = pushed.into_iter().map(|blob| blob.descriptor).collect();
-            let mut manifest = ImageManifest::oci(config.descriptor, layers);
-            manifest.annotations.clone_from(&options.annotations);
-            if let Some(key) = &options.signing_key {
-                key.sign(&mut manifest);
-            }
-            (MediaType::OCI_MANIFEST.into(), manifest.to_bytes())
+    let descriptor = match env.registry.push_manifest(reference, &media_type, &bytes) {
+        Err(error) if there.makes_up_for(&error, Digest::of(&bytes)) => {
+            Descriptor::of(media_type.as_str(), &bytes)
         }
+        pushed => pushed?,
     };
-    let descriptor = env.registry.push_manifest(reference, &media_type, &bytes)?;
     debug_assert_eq!(descriptor.digest, Digest::of(&bytes), "the registry client verifies what was stored");
     env.store.blobs().write(&bytes)?;
     let descriptor = Descriptor { media_type, ..descriptor };

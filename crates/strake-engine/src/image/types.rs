@@ -39,11 +39,18 @@ pub struct PushOptions {
     pub annotations: BTreeMap<String, String>,
     /// What the manifest is signed with; one that somebody else signed, or nobody, is written anew.
     pub signing_key: Option<SigningKey>,
+    /// The tag was just seen to stand for nothing, and is not asked for again.
+    pub is_tag_free: bool,
 }
 
 impl Default for PushOptions {
     fn default() -> Self {
-        Self { compression: Compression::Gzip, annotations: BTreeMap::new(), signing_key: None }
+        Self {
+            compression: Compression::Gzip,
+            annotations: BTreeMap::new(),
+            signing_key: None,
+            is_tag_free: false,
+        }
     }
 }
 

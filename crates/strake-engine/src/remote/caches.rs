@@ -19,7 +19,7 @@ use crate::cache::{LocalCache, Selected};
 use crate::error::StepError;
 use crate::event::Event;
 use crate::export;
-use crate::image::{self, Archive, Described, ImageError};
+use crate::image::{self, Archive, Described, ImageError, Sent};
 use crate::signature::Signature;
 
 /// The annotation of an index that tells what copies selected, as JSON pairs.
@@ -247,11 +247,10 @@ impl Remote<'_> {
         let mut manifests = Vec::new();
         for tip in tips {
             let pushed = self.tip(tip, |described| {
-                let known = self.known_layers(reference);
+                let sent = Sent { layers: self.known_layers(reference), config: None };
                 let compression = self.request.sharing.compression;
-                let pushed =
-                    image::push_untagged(self.environment, reference, described, compression, &known)?;
-                self.note_layers(reference, described, &pushed);
+                let pushed = image::push_untagged(self.environment, reference, described, compression, sent)?;
+                self.note_layers(reference, &pushed.layers);
                 Ok(pushed.manifest)
             })?;
             manifests.push(Descriptor { platform: Some(tip.step.platform.clone()), ..pushed });

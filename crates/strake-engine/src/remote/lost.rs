@@ -60,7 +60,7 @@ impl<'a> Remote<'a> {
     }
 
     /// Whether an entry was no good.
-    pub(super) fn is_off(&self, signature: Signature) -> bool {
+    pub(crate) fn is_off(&self, signature: Signature) -> bool {
         self.state().rejected.get(&signature).is_some_and(|rejected| rejected.is_off)
     }
 

@@ -20,6 +20,7 @@ mod document;
 mod lost;
 mod mounts;
 mod patience;
+mod presence;
 mod prune;
 mod publish;
 mod selection;
@@ -36,7 +37,7 @@ use strake_store::{LayerBlob, LayerId, StoreError};
 use crate::cache::{CacheRecord, Foreign, LocalCache, Selected};
 use crate::error::StepError;
 use crate::event::Event;
-use crate::image::record;
+use crate::image::{ImageLayer, record};
 use crate::lock::{SharedLease, SharedLocks, Waiter};
 use crate::outage::Outage;
 use crate::request::{BuildRequest, Environment};
@@ -47,7 +48,9 @@ pub use caches::{CacheContent, CachePlace, CacheTarget, OnError};
 pub(crate) use lost::Lost;
 pub use mounts::MountSharing;
 pub(crate) use mounts::UsedMount;
+pub(crate) use presence::Missing;
 pub use prune::{Fate, Judged, RepositoryPolicy, prune_repository};
+pub(crate) use publish::Publishing;
 pub(crate) use selection::shared_key;
 
 use document::{CacheDocument, SharedStep, Unusable};
@@ -136,8 +139,8 @@ struct State {
     distrusted: BTreeSet<Signature>,
     /// How often something that a registry said turned out to be wrong.
     refuted: usize,
-    /// What was not there when it was asked for.
-    absent: BTreeSet<Signature>,
+    /// What was not there, and when it was asked for.
+    absent: BTreeMap<Signature, Instant>,
     /// What is in the repository: it was found there, or published.
     shared: BTreeSet<Signature>,
     /// Layers that are being sent, with the repository.
@@ -145,12 +148,29 @@ struct State {
     /// How many steps are being sent.
     sending: usize,
     /// What is being published.
-    publishing: BTreeSet<Signature>,
+    publishing: BTreeMap<Signature, Missing>,
     /// The cache mounts that steps used, by the names of their directories.
     mounts: BTreeMap<Digest, UsedMount>,
     /// What copies select, as a cache has said.
     selections: BTreeMap<Digest, Selected>,
     repositories: BTreeMap<String, Repository>,
+}
+
+impl State {
+    /// Those of some layers that a repository is not known to have, each with its name.
+    fn unknown(&self, repository: &str, layers: &[ImageLayer]) -> Vec<(String, DiffId)> {
+        let known = self.repositories.get(repository).map(|known| &known.layers);
+        let is_known = |diff_id: &DiffId| known.is_some_and(|known| known.contains_key(diff_id));
+        let unknown = layers.iter().map(|layer| layer.diff_id).filter(|diff_id| !is_known(diff_id));
+        unknown.map(|diff_id| (repository.to_owned(), diff_id)).collect()
+    }
+
+    /// Takes those of some layers that nobody sends yet.
+    fn claim(&mut self, mut layers: Vec<(String, DiffId)>) -> Vec<(String, DiffId)> {
+        layers.retain(|layer| !self.on_the_way.contains(layer));
+        self.on_the_way.extend(layers.iter().cloned());
+        layers
+    }
 }
 
 /// What a step's own layer must be for an entry in a repository to count.
@@ -200,12 +220,13 @@ impl<'a> Remote<'a> {
 
     /// Whether there is no point in asking for a step before it is about to be built.
     pub(crate) fn is_absent(&self, signature: Signature) -> bool {
-        self.state().absent.contains(&signature)
+        self.state().absent.contains_key(&signature)
     }
 
     /// Notes that steps were not there.
     pub(crate) fn note_absent(&self, signatures: &[Signature]) {
-        self.state().absent.extend(signatures);
+        let now = Instant::now();
+        self.state().absent.extend(signatures.iter().map(|signature| (*signature, now)));
     }
 
     /// Takes the lock that all machines share for a step, however long that takes. Nothing when there is no such lock,
@@ -243,7 +264,7 @@ impl<'a> Remote<'a> {
                 return Ok(true);
             }
         }
-        self.state().absent.insert(signature);
+        self.note_absent(&[signature]);
         Ok(false)
     }
 

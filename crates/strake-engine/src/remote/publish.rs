@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use strake_graph::{Op, Step, StepId};
-use strake_oci::{ContainerConfig, Descriptor, DiffId, Digest, ImageConfig, ParsedManifest, Reference};
-use strake_registry::RegistryError;
+use strake_graph::{Op, Step};
+use strake_oci::{ContainerConfig, Descriptor, DiffId, Digest, ImageConfig, Reference};
 use strake_store::{LayerBlob, NewDocument};
 
 use super::document::{ANNOTATION, CacheDocument, SharedLayer, SharedStep};
+use super::presence::Missing;
 use super::{Remote, name};
 use crate::cache::{CacheRecord, LocalCache};
 use crate::error::StepError;
-use crate::image::{self, Described, ImageError, ImageLayer, PushedDescribed};
+use crate::image::{self, Described, ImageError, ImageLayer, Sent};
 use crate::signature::Signature;
 
 /// A step that is in a repository, as far as this store knows: `<repository> <tag>`.
-const SHARED: &str = "shared";
+pub(super) const SHARED: &str = "shared";
 
-impl Remote<'_> {
+impl<'a> Remote<'a> {
     /// Publishes a step that is recorded here, after the one that it stands on. What does not work is told of: the
     /// build itself does not depend on it.
     /// `selections` are what it took from other stages.
@@ -28,7 +28,6 @@ impl Remote<'_> {
         signature: Signature,
         selections: impl FnOnce() -> Result<Vec<(Digest, Digest)>, StepError>,
     ) {
-        let _publishing = Publishing { remote: self, signature };
         let publish = || {
             let cache = LocalCache::new(self.environment.store.index());
             let Some(record) = cache.find(signature)? else { return Ok(()) };
@@ -42,21 +41,23 @@ impl Remote<'_> {
         }
     }
 
-    /// Says beforehand that a step is going to be published, so that those above wait for it.
-    pub(crate) fn will_publish(&self, signature: Signature) {
-        self.state().publishing.insert(signature);
+    /// Says beforehand that a step is going to be published, so that those above wait until what is answered is
+    /// dropped.
+    pub(crate) fn will_publish(&self, signature: Signature, missing: Missing) -> Publishing<'_, 'a> {
+        self.state().publishing.insert(signature, missing);
+        Publishing { remote: self, signature }
     }
 
     /// Waits until what a step stands on is published, or was tried to be.
     fn wait_for(&self, below: Option<Signature>) {
         let Some(below) = below else { return };
         let mut state = self.state();
-        while state.publishing.contains(&below) {
+        while state.publishing.contains_key(&below) {
             state = self.published.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 
-    /// Waits for its turn. Whoever waits for a step below does not have one yet, so the turns come round.
+    /// Waits for its turn. Whoever waits for a step below has none any more, so the turns come round.
     fn sending(&self) -> Sending<'_, '_> {
         let mut state = self.state();
         while state.sending >= AT_ONCE {
@@ -72,8 +73,6 @@ impl Remote<'_> {
         signature: Signature,
         record: &CacheRecord,
     ) -> Result<(), StepError> {
-        self.wait_for(record.below);
-        let _sending = self.sending();
         // Others may trust what we do not, and nobody would trust what we put in its place without a key.
         let is_signed = self.request.sharing.signing_key.is_some();
         if !is_signed && self.state().distrusted.contains(&signature) {
@@ -84,7 +83,7 @@ impl Remote<'_> {
                 if self.takes_nothing(repository) && !self.is_worth_a_try(repository) {
                     continue;
                 }
-                let push = || self.push(repository, signature, described);
+                let push = || self.push(repository, (signature, record.below), described);
                 match self.patiently(step, record, repository, push) {
                     Ok(()) => self.answered(repository),
                     Err(ImageError::Registry(error)) => self.not_taken(repository, &error)?,
@@ -118,14 +117,15 @@ impl Remote<'_> {
     fn push(
         &self,
         repository: &Reference,
-        signature: Signature,
+        (signature, below): (Signature, Option<Signature>),
         described: &Described<'_>,
     ) -> Result<(), ImageError> {
         let tag = self.tag(repository, signature);
         let compression = self.request.sharing.compression;
-        let _on_the_way = self.send_alone(repository, described.layers);
-        let known = self.known_layers(repository);
-        let pushed = image::push_described(&self.hurried(), &tag, described, compression, &known)?;
+        let sent = self.send_blobs(repository, described)?;
+        // Only the manifest makes anything visible, so only manifests follow each other.
+        self.wait_for(below);
+        let pushed = image::push_described(&self.hurried(), &tag, described, compression, sent)?;
         let mut state = self.state();
         if self.request.sharing.repository.as_ref() == Some(repository) {
             state.shared.insert(signature);
@@ -133,24 +133,53 @@ impl Remote<'_> {
         state.absent.remove(&signature);
         state.mended.remove(&signature);
         drop(state);
-        self.note_layers(repository, described, &pushed);
+        self.note_layers(repository, &pushed.layers);
         let index = self.environment.store.index();
         Ok(index.put(SHARED, &tag.to_string(), pushed.manifest.digest.to_string().as_bytes(), &[])?)
     }
 
-    /// Waits until nobody else sends a layer that is to be sent, and takes all of them at once, so that nobody waits in
-    /// a circle.
-    fn send_alone(&self, repository: &Reference, layers: &[ImageLayer]) -> OnTheWay<'_, '_> {
-        let name = name(repository);
+    /// Sends the blobs of a step, whether or not the one below it is published yet. Each layer is sent by one of those
+    /// who need it: the first steps of all stages stand on the same ones.
+    fn send_blobs(&self, repository: &Reference, described: &Described<'_>) -> Result<Sent, ImageError> {
+        let _sending = self.sending();
+        let compression = self.request.sharing.compression;
+        let mut config = None;
+        let mut claim = self.claim_free(repository, described.layers);
+        loop {
+            let is_mine = |diff_id: &DiffId| claim.layers.iter().any(|(_, layer)| layer == diff_id);
+            let sent = image::push_ahead(&self.hurried(), repository, described, compression, is_mine)?;
+            config = sent.config.or(config);
+            self.note_layers(repository, &sent.layers);
+            drop(claim);
+            match self.claim_rest(repository, described.layers) {
+                Some(more) => claim = more,
+                None => break,
+            }
+        }
+        let mut layers = self.known_layers(repository);
+        layers.retain(|diff_id, _| described.layers.iter().any(|layer| layer.diff_id == *diff_id));
+        Ok(Sent { layers, config })
+    }
+
+    /// Takes what nobody sends yet of the layers that a repository is not known to have.
+    fn claim_free(&self, repository: &Reference, layers: &[ImageLayer]) -> OnTheWay<'_, '_> {
+        let mut state = self.state();
+        let unknown = state.unknown(&name(repository), layers);
+        OnTheWay { remote: self, layers: state.claim(unknown) }
+    }
+
+    /// Waits until others have sent what is missing, or have not: then it is for whoever asks first. Nobody waits who
+    /// has claimed something, so nobody waits in a circle.
+    fn claim_rest(&self, repository: &Reference, layers: &[ImageLayer]) -> Option<OnTheWay<'_, '_>> {
         let mut state = self.state();
         loop {
-            let known = state.repositories.get(&name).map(|known| &known.layers);
-            let is_known = |diff_id: &DiffId| known.is_some_and(|known| known.contains_key(diff_id));
-            let unknown = layers.iter().map(|layer| layer.diff_id).filter(|diff_id| !is_known(diff_id));
-            let mine: Vec<(String, DiffId)> = unknown.map(|diff_id| (name.clone(), diff_id)).collect();
-            if mine.iter().all(|layer| !state.on_the_way.contains(layer)) {
-                state.on_the_way.extend(mine.iter().cloned());
-                return OnTheWay { remote: self, layers: mine };
+            let unknown = state.unknown(&name(repository), layers);
+            if unknown.is_empty() {
+                return None;
+            }
+            let mine = state.claim(unknown);
+            if !mine.is_empty() {
+                return Some(OnTheWay { remote: self, layers: mine });
             }
             state = self.published.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
@@ -164,15 +193,10 @@ impl Remote<'_> {
     }
 
     /// Remembers which layers are in a repository now.
-    pub(super) fn note_layers(
-        &self,
-        repository: &Reference,
-        described: &Described<'_>,
-        pushed: &PushedDescribed,
-    ) {
+    pub(super) fn note_layers(&self, repository: &Reference, layers: &BTreeMap<DiffId, Descriptor>) {
         let mut state = self.state();
         let known = &mut state.repositories.entry(name(repository)).or_default().layers;
-        known.extend(described.layers.iter().map(|layer| layer.diff_id).zip(pushed.layers.iter().cloned()));
+        known.extend(layers.iter().map(|(diff_id, blob)| (*diff_id, blob.clone())));
     }
 
     /// Remembers what the image of a step that was found says of its repository: its layers are there, and the steps
@@ -268,81 +292,13 @@ impl Remote<'_> {
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
         config
     }
-
-    /// What of the steps that a successful build used is not in the repository: they were here before, or came from
-    /// elsewhere. Targets that are there speak for all that was seen there once.
-    pub(crate) fn missing(
-        &self,
-        targets: impl Iterator<Item = Signature>,
-        used: impl Iterator<Item = (StepId, Signature)>,
-    ) -> Result<Vec<(StepId, Signature)>, StepError> {
-        let Some(repository) = &self.request.sharing.repository else { return Ok(Vec::new()) };
-        let mut all_there = true;
-        for target in targets {
-            all_there &= self.is_shared(repository, target)?;
-        }
-        let mut missing = Vec::new();
-        for (step, signature) in used {
-            let tag = self.tag(repository, signature).to_string();
-            if self.is_to_be_mended(signature) && !self.takes_nothing(repository) {
-                missing.push((step, signature));
-                continue;
-            }
-            let is_remembered = all_there && self.environment.store.index().get(SHARED, &tag)?.is_some();
-            if !is_remembered && !self.is_shared(repository, signature)? && !self.takes_nothing(repository) {
-                missing.push((step, signature));
-            }
-        }
-        Ok(missing)
-    }
-
-    /// What a name stands for in the repository. Where trust matters, what nobody who is trusted wrote is not there.
-    fn there(&self, tag: &Reference, signature: Signature) -> Result<Option<Descriptor>, RegistryError> {
-        let registry = &self.hurried;
-        if self.request.sharing.trusted_keys.is_empty() {
-            return registry.head(tag);
-        }
-        let Some(raw) = registry.resolve(tag)? else { return Ok(None) };
-        let parsed = ParsedManifest::parse(&raw.bytes, Some(raw.descriptor.media_type.as_str()));
-        let is_trusted =
-            matches!(&parsed, Ok(ParsedManifest::Image(manifest)) if self.trust(manifest.as_ref()).is_ok());
-        if !is_trusted {
-            self.state().distrusted.insert(signature);
-            return Ok(None);
-        }
-        Ok(Some(raw.descriptor))
-    }
-
-    fn is_shared(&self, repository: &Reference, signature: Signature) -> Result<bool, StepError> {
-        if self.state().shared.contains(&signature) {
-            return Ok(true);
-        }
-        if self.is_paused(repository) {
-            return Ok(false);
-        }
-        let tag = self.tag(repository, signature);
-        match self.there(&tag, signature) {
-            Ok(Some(found)) => {
-                self.answered(repository);
-                self.state().shared.insert(signature);
-                let index = self.environment.store.index();
-                index.put(SHARED, &tag.to_string(), found.digest.to_string().as_bytes(), &[])?;
-                Ok(true)
-            }
-            Ok(None) => {
-                self.answered(repository);
-                Ok(false)
-            }
-            Err(error) => self.failed(repository, &error).map(|()| false),
-        }
-    }
 }
 
 /// How many steps are published at once. Each sends several blobs side by side.
 const AT_ONCE: usize = 4;
 
 /// A step that is being published; those above it are told when it is over, however it ends.
-struct Publishing<'r, 'a> {
+pub(crate) struct Publishing<'r, 'a> {
     remote: &'r Remote<'a>,
     signature: Signature,
 }
@@ -356,7 +312,7 @@ impl Drop for Publishing<'_, '_> {
     }
 }
 
-/// Layers that one step sends and the others wait for, because the first steps of all stages stand on the same ones.
+/// Layers that one step sends and the others wait for.
 struct OnTheWay<'r, 'a> {
     remote: &'r Remote<'a>,
     layers: Vec<(String, DiffId)>,

@@ -253,6 +253,9 @@ impl<'scope, 'env> Loop<'scope, 'env> {
                 if self.build.request.explain && self.build.is_shown(step) {
                     self.build.event(Event::StepExplained(step, Explanation::Hit { built }));
                 }
+                if let Err(error) = self.publish_found(step, &resolved) {
+                    return self.failed(step, error);
+                }
                 self.done(step, resolved);
             }
             Ok(Looked::Miss(miss)) => {
@@ -262,6 +265,34 @@ impl<'scope, 'env> Loop<'scope, 'env> {
             }
             Err(error) => self.failed(step, error),
         }
+    }
+
+    /// Publishes beside the build what is here and was never seen in the repository, so that nothing is lost when a
+    /// later step fails.
+    fn publish_found(&mut self, step: StepId, resolved: &Resolved) -> Result<(), StepError> {
+        let Some(publishing) = self.build.will_publish_found(step, resolved.signature)? else {
+            return Ok(());
+        };
+        let mut line = vec![(step, self.plan.inputs_of(step), resolved.signature)];
+        while let Some((top, inputs, _)) = line.last()
+            && let Some(base) = self.build.request.graph.step(*top).op.base()
+            && self.build.is_shown(base)
+        {
+            let signature = inputs.get(base).signature;
+            if self.build.is_taken_care_of(signature) {
+                break;
+            }
+            line.push((base, self.plan.inputs_of(base), signature));
+        }
+        let (build, sender) = (self.build, self.sender.clone());
+        self.publishing += 1;
+        self.scope.spawn(move || {
+            build.publish_found(&line);
+            drop(publishing);
+            // Only fails when the loop is gone, and then nobody counts.
+            let _ = sender.send(Message::Published);
+        });
+        Ok(())
     }
 
     fn done(&mut self, step: StepId, resolved: Resolved) {

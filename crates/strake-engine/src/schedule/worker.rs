@@ -1,4 +1,5 @@
 use std::sync::mpsc::{Sender, sync_channel};
+use std::time::Instant;
 
 use strake_graph::StepId;
 
@@ -6,6 +7,7 @@ use super::Message;
 use crate::error::StepError;
 use crate::event::{Event, Holder};
 use crate::lock::{Hold, Lease, SharedLease, Waiter, Waiting};
+use crate::remote::Missing;
 use crate::signature::Signature;
 use crate::step::{Build, Inputs, Miss, Resolved};
 
@@ -15,18 +17,18 @@ pub(crate) fn run(build: &Build<'_>, step: StepId, inputs: &Inputs, miss: Miss, 
     let mut worker = Worker { build, step, loop_, held_slot: true };
     let (result, made) = match worker.locked_run(inputs, miss) {
         Ok(Outcome::Found(resolved)) => (Ok(resolved), None),
-        Ok(Outcome::Made(resolved, locks)) => (Ok(resolved), Some(locks)),
+        Ok(Outcome::Made(resolved, made)) => (Ok(resolved), Some(made)),
         Err(error) => (Err(error), None),
     };
-    let is_published = made.is_some() && build.remote.is_told();
-    if is_published {
-        build.remote.will_publish(signature);
-    }
+    let published = made.as_ref().filter(|_| build.remote.is_told());
+    let publishing = published.map(|made| build.remote.will_publish(signature, made.missing));
     let (step, held_slot) = (worker.step, worker.held_slot);
     // Only fails when the loop is gone, and then nobody asks.
+    let is_published = publishing.is_some();
     let _ = loop_.send(Message::Finished { step, held_slot, is_published, result });
-    if is_published {
+    if let Some(publishing) = publishing {
         build.publish(step, inputs, signature);
+        drop(publishing);
         let _ = loop_.send(Message::Published);
     }
     // Whoever waits for the step on another machine looks for it in the registry.
@@ -38,13 +40,18 @@ enum Outcome {
     /// Somebody else made it meanwhile.
     Found(Resolved),
     /// It was carried out; the lock is held until all have what they need.
-    Made(Resolved, StepLocks),
+    Made(Resolved, Made),
+}
+
+struct Made {
+    _locks: StepLocks,
+    missing: Missing,
 }
 
 /// The locks of a step: on this machine, and among all machines. The latter is let go first: whoever waits for it here
 /// then finds the step in the store.
 struct StepLocks {
-    _shared: Option<SharedLease>,
+    shared: Option<SharedLease>,
     _here: Lease,
 }
 
@@ -59,13 +66,14 @@ impl Worker<'_> {
     fn locked_run(&mut self, inputs: &Inputs, miss: Miss) -> Result<Outcome, StepError> {
         let lease = self.lock(&miss.signature.to_string(), Hold::Alone)?;
         let (shared, holder) = self.lock_shared(miss.signature);
-        let locks = StepLocks { _here: lease, _shared: shared };
-        // Whoever held the lock has most likely built the very step. Even without waiting somebody may have finished
-        // it between our look and our lock.
-        if let Some(resolved) = self.build.look_again(self.step, inputs, miss.signature)? {
-            self.build.event(Event::StepCached(self.step));
-            return Ok(Outcome::Found(resolved));
-        }
+        let locks = StepLocks { _here: lease, shared };
+        let missing = match self.look_again(inputs, miss.signature, &locks)? {
+            Ok(resolved) => {
+                self.build.event(Event::StepCached(self.step));
+                return Ok(Outcome::Found(resolved));
+            }
+            Err(missing) => missing,
+        };
         if let Some(holder) = holder {
             self.tell_of(&holder);
         }
@@ -74,7 +82,41 @@ impl Worker<'_> {
         if !self.held_slot && !self.wait_for_slot() {
             return Err(StepError::Cancelled);
         }
-        Ok(Outcome::Made(self.build.execute(self.step, inputs, miss, caches)?, locks))
+        let signature = miss.signature;
+        let resolved = self.build.execute(self.step, inputs, miss, caches)?;
+        // What came out as it did before, or took the place of what was no good, may have been built upon by anybody.
+        let is_first = resolved.canonical == signature && !self.build.remote.is_off(signature);
+        let missing = if is_first { missing } else { Missing::Unknown };
+        Ok(Outcome::Made(resolved, Made { _locks: locks, missing }))
+    }
+
+    /// Looks with the locks held. Whoever held one before us has most likely built the very step, and even without
+    /// waiting somebody may have finished it between our look and our lock.
+    fn look_again(
+        &self,
+        inputs: &Inputs,
+        signature: Signature,
+        locks: &StepLocks,
+    ) -> Result<Result<Resolved, Missing>, StepError> {
+        let (build, step) = (self.build, self.step);
+        let now = Instant::now();
+        let is_locked = locks.shared.is_some();
+        let known = match is_locked {
+            // Who has waited has no slot any more, and all reason to look.
+            _ if !self.held_slot => None,
+            true => build.missing_above(step, inputs).filter(|known| matches!(known, Missing::Locked)),
+            false => build.remote.just_missing(signature).or_else(|| build.missing_above(step, inputs)),
+        };
+        let found = match known {
+            Some(_) => build.look_here(step, inputs, signature)?,
+            None => build.look_again(step, inputs, signature)?,
+        };
+        let missing = match known {
+            _ if is_locked => Missing::Locked,
+            Some(known @ Missing::Since(_)) => known,
+            _ => Missing::Since(now),
+        };
+        Ok(found.ok_or(missing))
     }
 
     /// Takes a lock of this machine.

@@ -29,7 +29,7 @@ use crate::error::{BuildError, StepError};
 use crate::event::{Event, Holder};
 use crate::image::{ImageErrorKind, Unmade};
 use crate::lock::{FileLocks, Lease};
-use crate::remote::{CacheContent, Lost, Remote, Tip};
+use crate::remote::{CacheContent, Lost, Missing, Publishing, Remote, Tip};
 use crate::request::{BuildRequest, Environment};
 use crate::schedule::makes_layer;
 use crate::signature::{Part, Signature, StepInputs, parts_of};
@@ -206,7 +206,7 @@ impl<'a> Build<'a> {
             self.remote.read_caches()?;
             found = self.find(id, inputs, signature)?;
         }
-        if found.is_none() && self.foretell(id, signature)? {
+        if found.is_none() && self.missing_above(id, inputs).is_none() && self.foretell(id, signature)? {
             found = self.find(id, inputs, signature)?;
         }
         Ok(match found {
@@ -273,16 +273,36 @@ impl<'a> Build<'a> {
         inputs: &Inputs,
         signature: Signature,
     ) -> Result<Option<Resolved>, StepError> {
-        if self.request.graph.step(id).no_cache && !self.executed.contains(signature) {
-            return Ok(None);
-        }
-        if let Some(found) = self.find(id, inputs, signature)? {
+        if let Some(found) = self.look_here(id, inputs, signature)? {
             return Ok(Some(found));
         }
-        match self.remote.is_asked() && self.remote.fetch_again(signature)? {
+        match self.may_be_found(id, signature)
+            && self.remote.is_asked()
+            && self.remote.fetch_again(signature)?
+        {
             true => self.find(id, inputs, signature),
             false => Ok(None),
         }
+    }
+
+    /// The same without asking a registry.
+    pub(crate) fn look_here(
+        &self,
+        id: StepId,
+        inputs: &Inputs,
+        signature: Signature,
+    ) -> Result<Option<Resolved>, StepError> {
+        if self.may_be_found(id, signature) { self.find(id, inputs, signature) } else { Ok(None) }
+    }
+
+    fn may_be_found(&self, id: StepId, signature: Signature) -> bool {
+        !self.request.graph.step(id).no_cache || self.executed.contains(signature)
+    }
+
+    /// How it is known that a step is in no registry, because the one that it stands on is not yet.
+    pub(crate) fn missing_above(&self, id: StepId, inputs: &Inputs) -> Option<Missing> {
+        let base = self.request.graph.step(id).op.base().filter(|base| self.is_shown(*base))?;
+        self.remote.missing_above(inputs.get(base).signature)
     }
 
     fn find(&self, id: StepId, inputs: &Inputs, signature: Signature) -> Result<Option<Resolved>, StepError> {
@@ -545,6 +565,38 @@ impl<'a> Build<'a> {
     /// Publishes a step that was carried out, and what it selected from other stages.
     pub(crate) fn publish(&self, id: StepId, inputs: &Inputs, signature: Signature) {
         self.remote.publish(self.request.graph.step(id), signature, || self.shared_selections(id, inputs));
+    }
+
+    /// Whether a step that was found here is to be published: nobody has seen it in the repository. Those above wait
+    /// until what is answered is dropped.
+    pub(crate) fn will_publish_found(
+        &self,
+        id: StepId,
+        signature: Signature,
+    ) -> Result<Option<Publishing<'a, 'a>>, StepError> {
+        let is_wanted = self.is_shown(id) && self.remote.is_unheard_of(signature)?;
+        Ok(is_wanted.then(|| self.remote.will_publish(signature, Missing::Unknown)))
+    }
+
+    /// Publishes a step that was found here, and before it what it stands on, from the top of the `line` down to what
+    /// the repository has.
+    pub(crate) fn publish_found(&self, line: &[(StepId, Inputs, Signature)]) {
+        let mut missing = 0;
+        for (_, _, signature) in line {
+            match self.remote.is_there(*signature) {
+                Ok(false) => missing += 1,
+                // What stopped us is told by whoever needs the registry or the store next.
+                Ok(true) | Err(_) => break,
+            }
+        }
+        for (id, inputs, signature) in line[..missing].iter().rev() {
+            self.publish(*id, inputs, *signature);
+        }
+    }
+
+    /// Whether nothing has to be done for a step to be in the repository before those above it.
+    pub(crate) fn is_taken_care_of(&self, signature: Signature) -> bool {
+        self.remote.is_taken_care_of(signature)
     }
 
     /// After a successful build: makes sure that the targets' layers are here if they are wanted, and that the

@@ -208,10 +208,16 @@ fn a_mount_is_asked_for_and_its_refusal_used() {
     };
     let methods = |from: usize| fake.requests()[from..].iter().map(|r| r.method.clone()).collect::<Vec<_>>();
     assert_eq!(push("good", &["base/x"]), Pushed::Mounted);
-    assert_eq!(methods(0), ["HEAD", "POST"]);
+    assert_eq!(methods(0), ["POST"]);
     // 202: the session that the refusal opened is used.
     assert_eq!(push("other", &["base/x"]), Pushed::Uploaded);
-    assert_eq!(methods(2), ["HEAD", "POST", "PUT"]);
+    assert_eq!(methods(1), ["POST", "HEAD", "PUT"]);
+    // It was there all the same, so nobody needs the session.
+    assert_eq!(push("other", &["base/x"]), Pushed::Existed);
+    assert_eq!(methods(4), ["POST", "HEAD", "DELETE"]);
+    // What was there before is asked for before a mount is.
+    assert_eq!(push("other", &["other", "base/x"]), Pushed::Existed);
+    assert_eq!(methods(7), ["HEAD"]);
     let (fake2, _) = self::fake(|request, _| request.path.contains("from=secret").then(|| Reply::new(403)));
     let source = BlobSource::Bytes { bytes: blob.clone(), descriptor: layer(&blob) };
     let pushed = client.push_blob(&fake2.reference("a"), source, &[fake2.reference("secret")], &()).unwrap();
@@ -275,17 +281,95 @@ fn a_limit_on_requests_is_met_with_smaller_ones() {
 }
 
 #[test]
-fn a_stream_is_one_patch_and_a_put() {
+fn a_stream_is_one_patch_and_a_put_unless_it_ends_soon() {
     let (fake, store) = fake(|_, _| None);
     let client = client();
-    let blob = noise(900_000);
-    let pushed = client.push_blob(&fake.reference("a"), stream(&blob), &[], &()).unwrap();
-    assert_eq!(pushed, PushedBlob { descriptor: layer(&blob), how: Pushed::Uploaded });
-    client.push_blob(&fake.reference("a"), stream(b""), &[], &()).unwrap();
-    client.push_blob(&fake.reference("a"), stream(b"1"), &[], &()).unwrap();
-    assert!(store.lock().unwrap().stored == [blob, vec![], b"1".to_vec()]);
+    let (long, short) = (noise((1 << 20) + 1), noise(1 << 20));
+    for blob in [&long[..], &short, b"", b"1"] {
+        let pushed = client.push_blob(&fake.reference("a"), stream(blob), &[], &()).unwrap();
+        assert_eq!(pushed, PushedBlob { descriptor: layer(blob), how: Pushed::Uploaded });
+    }
+    assert!(store.lock().unwrap().stored == [long, short, vec![], b"1".to_vec()]);
     let methods: Vec<_> = fake.requests().into_iter().map(|request| request.method).collect();
-    assert_eq!(methods, ["POST", "PATCH", "PUT"].repeat(3));
+    assert_eq!(methods, ["POST", "PATCH", "PUT", "POST", "PUT", "POST", "PUT", "POST", "PUT"]);
+}
+
+fn push_new(client: &Client, repository: &Reference, bytes: &[u8]) -> Result<PushedBlob, RegistryError> {
+    let source = BlobSource::Bytes { bytes: bytes.to_vec(), descriptor: layer(bytes) };
+    client.push_new_blob(repository, source, &[], &())
+}
+
+#[test]
+fn a_small_blob_goes_with_the_first_request_where_the_registry_takes_it() {
+    let (fake, store) = fake(|request, store| {
+        let (_, digest) = request.path.split_once("/blobs/uploads/?digest=sha256%3A")?;
+        let is_right = Digest::of(&request.body).hex() == digest;
+        assert_eq!(request.header("content-type"), Some("application/octet-stream"));
+        if !is_right {
+            return Some(Reply::new(400).json(r#"{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}"#));
+        }
+        store.stored.push(request.body.clone());
+        Some(Reply::new(201))
+    });
+    let (client, name) = (client(), fake.reference("a"));
+    let methods = |from: usize| fake.requests()[from..].iter().map(|r| r.method.clone()).collect::<Vec<_>>();
+    let (config, small, large) = (noise(3000), noise(200_000), noise(300_000));
+    // As long as nothing is known, few bytes are risked.
+    assert_eq!(push_new(&client, &name, &small).unwrap().how, Pushed::Uploaded);
+    assert_eq!(methods(0), ["POST", "PUT"]);
+    assert_eq!(push_new(&client, &name, &config).unwrap().how, Pushed::Uploaded);
+    assert_eq!(methods(2), ["POST", "HEAD"], "the first time it is made sure of");
+    client.push_blob(&name, stream(&small), &[], &()).unwrap();
+    assert_eq!(methods(4), ["POST"]);
+    push_new(&client, &name, &large).unwrap();
+    assert_eq!(methods(5), ["POST", "PUT"]);
+    assert!(store.lock().unwrap().stored == [small.clone(), config, small, large]);
+    // What it does not take any more is an error, not another way.
+    let descriptor = Descriptor::new(MediaType::OCI_LAYER, Digest::of(b"other"), 4);
+    let source = BlobSource::Bytes { bytes: b"this".to_vec(), descriptor };
+    let error = client.push_new_blob(&name, source, &[], &()).unwrap_err();
+    assert!(error.to_string().contains("DIGEST_INVALID"), "{error}");
+    assert_eq!(methods(7), ["POST"]);
+}
+
+#[test]
+fn a_registry_that_takes_no_content_at_once_is_told_so_once() {
+    let refusals = [
+        None,
+        Some(Reply::new(405)),
+        Some(Reply::new(500)),
+        // As if what came belonged to the upload already.
+        Some(Reply::new(202).header("Location", "/up/9").header("Range", "0-2999")),
+        // It says that it has it, and has not.
+        Some(Reply::new(201)),
+    ];
+    let expected: [&[&str]; 5] = [
+        &["POST", "PUT"],
+        &["POST", "POST", "PUT"],
+        &["POST", "POST", "PUT"],
+        &["POST", "DELETE", "POST", "PUT"],
+        &["POST", "HEAD", "POST", "PUT"],
+    ];
+    for (refusal, expected) in refusals.into_iter().zip(expected) {
+        let refusal = Mutex::new(refusal);
+        let (fake, store) = fake(move |request, _| {
+            let is_whole = request.path.contains("/blobs/uploads/?digest=");
+            if request.method == "DELETE" {
+                return Some(Reply::new(204));
+            }
+            if is_whole { refusal.lock().unwrap().take() } else { None }
+        });
+        let (client, name) = (client(), fake.reference("a"));
+        let blobs = [noise(3000), noise(4000)];
+        push_new(&client, &name, &blobs[0]).unwrap();
+        let methods =
+            |from: usize| fake.requests()[from..].iter().map(|r| r.method.clone()).collect::<Vec<_>>();
+        assert_eq!(methods(0), expected);
+        push_new(&client, &name, &blobs[1]).unwrap();
+        assert_eq!(methods(expected.len()), ["POST", "PUT"]);
+        assert!(fake.requests()[expected.len()].body.is_empty());
+        assert!(store.lock().unwrap().stored == blobs);
+    }
 }
 
 #[test]

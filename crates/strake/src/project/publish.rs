@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strake_engine::image::{self, ImageError, RemoteImage};
+use strake_engine::image::{self, ImageError, PushOptions, RemoteImage};
 use strake_oci::Reference;
 
 use super::shelves::{Looked, Role, Shelves, is_about_content, stage_tag};
@@ -66,7 +66,9 @@ impl Shelves<'_> {
             Ok::<_, ImageError>(found)
         })?;
         let first = stage_tag(&self.shelves[shelf].repository, signature)?;
-        let target = match self.look(shelf, &first, signature)? {
+        let looked = self.look(shelf, &first, signature)?;
+        let is_tag_free = matches!(looked, Looked::Absent);
+        let target = match looked {
             // Others may trust what we do not, and nobody would trust what we put in its place without a key.
             Looked::Distrusted if session.settings.signing_key.is_none() => return Ok(Published::Not),
             Looked::Absent | Looked::Bad | Looked::Distrusted => first,
@@ -87,7 +89,7 @@ impl Shelves<'_> {
         if self.silent.contains(&shelf) {
             return Ok(Published::Not);
         }
-        let options = session.settings.push_options();
+        let options = PushOptions { is_tag_free, ..session.settings.push_options() };
         match self.with(|env| image::push_as(env, local, &target, &options)) {
             Ok(_) => {
                 self.bad_tags.remove(&target.to_string());

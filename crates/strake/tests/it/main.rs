@@ -48,6 +48,7 @@ mod shared_registry;
 mod sharing;
 mod sharing_faults;
 mod sharing_repair;
+mod sharing_requests;
 mod team;
 mod tidy;
 

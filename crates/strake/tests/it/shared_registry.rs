@@ -93,13 +93,14 @@ fn a_writer_that_dies_before_its_manifest_leaves_nothing_to_read_and_less_to_do(
     let name = place.name("app:1");
     build(&writer, &name, "hello");
     // A registry that cannot store manifests holds the writer between its last blob and its manifest.
-    std::fs::create_dir_all(manifests(&place).parent().unwrap()).unwrap();
-    std::fs::write(manifests(&place), "in the way").unwrap();
+    std::fs::create_dir_all(manifests(&place)).unwrap();
+    let in_the_way = manifests(&place).join("revisions");
+    std::fs::write(&in_the_way, "in the way").unwrap();
     let push = writer.strake(["push", &name]).start().unwrap();
     wait_for_request(&place, &writer, "PUT /v2/app/manifests/");
     let killed = push.kill().unwrap();
     assert_eq!(killed.code, 137, "{killed}");
-    std::fs::remove_file(manifests(&place)).unwrap();
+    std::fs::remove_file(in_the_way).unwrap();
     let sent = blobs_sent(&place, &writer);
     assert!(sent >= 3, "two layers and the configuration: {sent}");
 

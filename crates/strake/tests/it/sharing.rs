@@ -142,8 +142,8 @@ fn what_one_manifest_told_is_not_asked_for_step_by_step() {
     third.build(&args).expect_ran(&["RUN echo more"]);
     let asked = since(&registry, before);
     let heads: Vec<_> = asked.iter().filter(|request| request.starts_with("HEAD ")).collect();
-    // That of the new configuration; a layer that is being made has no name to ask by.
-    assert!(heads.len() <= 1, "{heads:#?}");
+    // A layer that is being made has no name to ask by, and its configuration was never there before.
+    assert!(heads.is_empty(), "{heads:#?}");
     let fourth = scene(&changed);
     fourth.build(&args).expect_ran(&[]);
     assert_eq!(fourth.content("more", &args), "more\n");
@@ -682,7 +682,9 @@ fn what_stages_have_in_common_is_sent_once() {
         let (_, rest) = request.split_once("digest=")?;
         rest.split(['&', ' ']).next().map(str::to_owned)
     };
-    let mut sent: Vec<String> = requests(&registry).iter().filter_map(digest).collect();
+    let all = requests(&registry);
+    let mut sent: Vec<String> =
+        all.iter().filter(|line| line.starts_with("PUT ")).filter_map(digest).collect();
     let all = sent.len();
     sent.sort();
     sent.dedup();

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use strake_engine::Environment;
-use strake_engine::image::{self, Force};
+use strake_engine::image::{self, Force, PushOptions};
 use strake_frontend::dockerfile::ImageFact;
 use strake_frontend::stagefile::lower::Below;
 use strake_oci::Reference;
@@ -86,7 +86,7 @@ impl Assembly<'_, '_> {
     pub(super) fn publish_final(&mut self, finished: &Below) -> Result<(), Failure> {
         let Some(repository) = self.final_repository.clone() else { return Ok(()) };
         let target = stage_tag(&repository, &finished.reference.selector())?;
-        let options = self.session.settings.push_options();
+        let options = PushOptions { is_tag_free: true, ..self.session.settings.push_options() };
         let begun = Instant::now();
         let exists = |env: &Environment<'_>| env.registry.head(&target);
         let state = match self.session.with(exists)? {
