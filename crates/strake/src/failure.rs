@@ -162,9 +162,7 @@ impl Failure {
 fn with_disk_hint(failure: Failure, error: &std::io::Error, path: &Path) -> Failure {
     use std::io::ErrorKind as Io;
     match error.kind() {
-        Io::StorageFull | Io::QuotaExceeded => {
-            failure.hint(ROOM)
-        }
+        Io::StorageFull | Io::QuotaExceeded => failure.hint(ROOM),
         Io::PermissionDenied | Io::ReadOnlyFilesystem => failure.hint(format!(
             "the store must be writable for you: {}; choose another with --root DIR or STRAKE_ROOT",
             path.display()

@@ -256,7 +256,13 @@ impl Lowering<'_, '_> {
         let (mut emptied, mut vacated) = (Vec::new(), Vec::new());
         let placements = match &stage.action {
             Action::From(_) => {
-                for mount in &rules.mounts {
+                // What lies below another target goes with what that one holds.
+                let targets: BTreeSet<&str> = rules.mounts.iter().map(|mount| mount.to.as_str()).collect();
+                let is_nested = |to: &str| {
+                    let ends = to.match_indices('/').skip(1);
+                    ends.map(|(end, _)| &to[..end]).any(|outer| targets.contains(outer))
+                };
+                for mount in rules.mounts.iter().filter(|mount| !is_nested(&mount.to)) {
                     // Only the machine knows whether its own path is a directory.
                     let is_directory = !matches!(mount.source, MountSource::HostPath(_));
                     if is_directory { &mut emptied } else { &mut vacated }.push(mount.to.clone());

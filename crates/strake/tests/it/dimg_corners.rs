@@ -87,6 +87,16 @@ fn a_file_of_the_machine_is_mounted_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_mount_may_lie_within_another_one() {
+    let mounts = "mount:\n- {from: tmp_dir, to: /var/tmp}\n- {from: build_dir, to: /var}\n";
+    let shell = "shell:\n  install: touch /var/one /var/tmp/two && ls /var /var/tmp > /seen\n";
+    let project = Project::on_busybox(&format!("dimg: ~\nfrom: busybox\n{mounts}{shell}"));
+    project.build(&[]);
+    let seen = printed(&project, &[], "cat /seen; ls /var");
+    assert_eq!(seen, "/var:\none\ntmp\n\n/var/tmp:\ntwo\n");
+}
+
+#[test]
 fn options_of_docker_become_what_docker_makes_of_them() {
     let options = "docker:\n  EXPOSE: [80, 8000-8002, 53/udp]\n  WORKDIR: sub/dir\n  CMD: cat it\n";
     let project = Project::on_busybox(&format!("dimg: ~\nfrom: busybox\n{options}"));

@@ -34,9 +34,9 @@ use crate::project::{self, Planner, Project, SCHEME, StageImage, stage_tag};
 use crate::session::Session;
 use crate::ui::conveyor::{self, ConveyorRows, State};
 
-/// How often the same stage is begun within one build before that is given up. Others may delete what was assembled,
-/// and what was to be used may turn out not to be had; more than that is no accident.
-const ATTEMPTS_MAX: u32 = 20;
+/// How often the same stage is assembled within one build before that is given up. Others may delete what was
+/// assembled; more than that is no accident.
+const ATTEMPTS_MAX: u32 = 3;
 
 /// What the images of one command are assembled with.
 pub(super) struct Assembly<'a, 'p> {
@@ -93,15 +93,6 @@ impl<'a> Assembly<'a, '_> {
             if start == conveyor.stages.len() {
                 return self.below(conveyor, start - 1);
             }
-            let signature = &conveyor.stages[start].signature;
-            if assembled.get(signature) == Some(&ATTEMPTS_MAX) {
-                return Err(Failure::environment(format!(
-                    "{} was begun {ATTEMPTS_MAX} times and is not there: something takes it away",
-                    self.project.stage_name(signature)
-                ))
-                .hint("look for what deletes images while they are built"));
-            }
-            *assembled.entry(signature.clone()).or_default() += 1;
             let unit = start..unit_end(conveyor, start);
             let Some(artifacts) = self.needed(image, &plan, &unit, &mut progress)? else {
                 self.planner.forget_stages();
@@ -117,6 +108,15 @@ impl<'a> Assembly<'a, '_> {
                 self.planner.forget_stages();
                 continue;
             };
+            let signature = &conveyor.stages[start].signature;
+            if assembled.get(signature) == Some(&ATTEMPTS_MAX) {
+                return Err(Failure::environment(format!(
+                    "{} was assembled {ATTEMPTS_MAX} times and is not there: something takes it away",
+                    self.project.stage_name(signature)
+                ))
+                .hint("look for what deletes images while they are built"));
+            }
+            *assembled.entry(signature.clone()).or_default() += 1;
             self.unit(image, conveyor, unit, base, &artifacts, &mut progress)?;
             drop(leases);
             self.planner.forget_stages();
