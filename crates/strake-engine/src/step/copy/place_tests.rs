@@ -238,9 +238,11 @@ fn emptied_directories_are_there_and_empty() {
 #[test]
 fn of_vacated_paths_nothing_is_left_and_nothing_is_made() {
     let world = World::new(&[("cache/a/b", "1"), ("file", "2"), ("other", "3")]);
-    let paths = ["/cache", "/file", "/new/one", "/other/below"].map(str::to_owned);
+    let paths = ["/cache", "/file", "/new/one"].map(str::to_owned);
     let merged = world.write((&[], &paths), &[]).unwrap();
     assert_eq!(merged, tree(&[("cache", ""), ("other", "3")]));
+    let error = world.write((&[], &["/other/below".to_owned()]), &[]).unwrap_err();
+    assert!(error.to_string().contains("a file stands where a directory is needed"), "{error}");
 }
 
 #[test]
