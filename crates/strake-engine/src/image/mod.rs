@@ -39,7 +39,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strake_oci::{Digest, ImageConfig, ImageId, Platform, Reference};
+use strake_oci::{DiffId, Digest, ImageConfig, ImageId, Platform, Reference};
 use strake_store::LayerId;
 
 use crate::request::{Environment, StageOutput};
@@ -148,6 +148,19 @@ pub fn materialise(env: &Environment<'_>, id: ImageId) -> Result<Vec<LayerId>, I
     let layers = layers(env, id)?;
     ensure_layers(env, &layers)?;
     Ok(layers)
+}
+
+/// The diff IDs that the layers of an image have in one that is made of them with this `SOURCE_DATE_EPOCH`; nothing when
+/// they were never found out, so that there is no such image.
+///
+/// # Errors
+/// When there is no such image, or the store cannot be read.
+pub fn diff_ids_with(
+    env: &Environment<'_>,
+    id: ImageId,
+    epoch: Option<i64>,
+) -> Result<Option<Vec<DiffId>>, ImageError> {
+    known_diff_ids(env, &layers(env, id)?, epoch)
 }
 
 /// The blobs of an image's layers that are needed and that neither the store nor a repository that is known to have had

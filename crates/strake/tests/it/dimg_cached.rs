@@ -198,6 +198,10 @@ fn finished_images_get_names() {
     assert!(text.starts_with("custom\n  localhost:5000/app:v2-3-1"), "{text}");
     assert!(text.contains("\ngit_branch\n  localhost:5000/app:main"), "{text}");
     assert_eq!(rows(&project.prints(&words)), named("[EXIST]"));
+    // With times that are cut off they are other images, each once.
+    let cut_off = || project.command(&words).env("SOURCE_DATE_EPOCH", "1600000000").succeed().unwrap().stdout;
+    assert!(cut_off().contains("[OK]"));
+    assert_eq!(rows(&cut_off()), named("[EXIST]"));
     let inspected: Value =
         serde_json::from_str(&project.prints(&["inspect", "localhost:5000/app:main"])).unwrap();
     let labels = &inspected[0]["Config"]["Labels"];

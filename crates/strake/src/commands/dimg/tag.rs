@@ -172,7 +172,9 @@ impl Tagging<'_> {
         let (id, stage) = self.stage()?;
         let labels = self.labels(id, &stage);
         let config = ContainerConfig { labels, ..stage.config };
-        Ok(known.config == config && known.rootfs.diff_ids == stage.rootfs.diff_ids)
+        let epoch = self.session.settings.source_date_epoch;
+        let meant = self.session.with(|env| image::diff_ids_with(env, id, epoch))?;
+        Ok(known.config == config && meant.is_some_and(|meant| known.rootfs.diff_ids == meant))
     }
 
     fn stage(&self) -> Result<(strake_oci::ImageId, ImageConfig), Failure> {
