@@ -1,33 +1,26 @@
 //! Which files a step takes from its inputs, and how a copy puts them into a layer.
-//!
-//! A build context is scanned once per build, when the first step asks for it, and only where the patterns of the
-//! graph's copies can reach. What was hashed is remembered in the store when the build ends, also when it fails. The
-//! tree of a stage or an image never changes, so the digest of a selection from it is remembered for good: with it a
-//! copy can be looked up without the layers it copies from being there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use strake_graph::pattern::Glob;
-use strake_graph::{CopyOp, CopySource, Encoder, MakeDirOp, Mount, Op, PlaceOp, PlaceSource, RunOp, StepId};
+use strake_graph::{CopyOp, CopySource, MakeDirOp, Op, PlaceOp, PlaceSource, RunOp, StepId};
 use strake_oci::Digest;
-use strake_store::{ActiveSnapshot, Index, LayerId, StatCache};
+use strake_store::{ActiveSnapshot, LayerId, StatCache};
 
+use super::contexts::{Context, patterns_of};
 use super::copy::{
     Change, ChangeKind, CopyError, CopyPlan, CopyTarget, LayerFiles, ListedKind, Listing, Placed,
-    PlacedFiles, Previous, copy, literal as literal_glob, place, selection_key, write_aside,
+    PlacedFiles, Previous, copy, literal as literal_glob, place, write_aside,
 };
 use super::make_dir::make_dir;
+use super::selected::whole;
 use super::{Build, Inputs, Miss, file_error};
 use crate::build_context::{SourceTree, shown};
-use crate::cache::Selected;
 use crate::clock::now_ns;
 use crate::error::StepError;
 use crate::event::Event;
-use crate::image;
-use crate::remote::{UsedMount, shared_key};
-use crate::request::{BuildRequest, Cancellation, Environment};
+use crate::remote::UsedMount;
 use crate::signature::Signature;
 
 /// Listings, by their digest: which files a copy selected.
@@ -42,275 +35,16 @@ const MOST_CHANGES: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Planned {
     plan: CopyPlan,
-    listing: Listing,
-}
-
-/// What is selected from a stage or an image.
-pub(super) struct SelectionKey {
-    /// What the digest of the selection is remembered by.
-    pub(super) key: Digest,
-    pub(super) layers: Vec<LayerId>,
-    /// The digest of the pattern.
-    pattern: Digest,
-}
-
-impl SelectionKey {
-    pub(super) fn new(layers: Vec<LayerId>, pattern: Digest) -> Self {
-        let mut encoder = Encoder::new("strake selected 1");
-        encoder.list(layers.iter().map(LayerId::as_str)).digest(&pattern);
-        Self { key: encoder.finish(), layers, pattern }
-    }
-}
-
-/// The build contexts of one build.
-pub(crate) struct Contexts<'a> {
-    request: &'a BuildRequest,
-    index: &'a Index,
-    cancellation: &'a Cancellation,
-    scanned: BTreeMap<StepId, OnceLock<Context>>,
-}
-
-#[derive(Debug)]
-struct Context {
-    tree: Arc<SourceTree>,
-    remembered: Mutex<Remembered>,
-    /// What the cache is known by in the store.
-    key: String,
-}
-
-#[derive(Debug, Default)]
-struct Remembered {
-    cache: StatCache,
-    is_changed: bool,
-}
-
-impl<'a> Contexts<'a> {
-    pub(crate) fn new(request: &'a BuildRequest, environment: &Environment<'a>) -> Self {
-        let graph = &request.graph;
-        let contexts = graph.step_ids().filter(|id| matches!(graph.step(*id).op, Op::Context(_)));
-        Self {
-            request,
-            index: environment.store.index(),
-            cancellation: environment.cancellation,
-            scanned: contexts.map(|id| (id, OnceLock::new())).collect(),
-        }
-    }
-
-    /// The context, scanned for all the copies of the graph at once.
-    fn get(&self, id: StepId) -> Result<&Context, StepError> {
-        let cell = &self.scanned[&id];
-        if let Some(context) = cell.get() {
-            return Ok(context);
-        }
-        let Op::Context(op) = &self.request.graph.step(id).op else {
-            unreachable!("only contexts are asked for");
-        };
-        let source = self.request.contexts.get(&op.name);
-        let source = source.ok_or_else(|| StepError::Context(op.name.clone()))?;
-        let patterns = self.patterns_from(id)?;
-        let tree = SourceTree::of_context(&source.root, &source.ignore, &patterns, self.cancellation)
-            .map_err(CopyError::from)?;
-        let key = source.root.to_string_lossy().into_owned();
-        let remembered = Mutex::new(Remembered { cache: self.index.stat_cache(&key), is_changed: false });
-        // Two steps may have scanned at once; both saw the same directory, and the first one counts.
-        Ok(cell.get_or_init(|| Context { tree: Arc::new(tree), remembered, key }))
-    }
-
-    /// Everything that needed steps take from an input.
-    fn patterns_from(&self, id: StepId) -> Result<Vec<Glob>, CopyError> {
-        let needed = self.request.graph.needed();
-        let steps = self.request.graph.steps().iter().zip(needed).filter(|(_, needed)| *needed);
-        let mut patterns = Vec::new();
-        for (step, _) in steps {
-            match &step.op {
-                Op::Copy(op) => patterns.extend(patterns_of(&op.sources, id)?),
-                Op::Run(op) => patterns.extend(patterns_of(&bound(op), id)?),
-                Op::Place(_) | Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) => {}
-            }
-        }
-        Ok(patterns)
-    }
-
-    /// Keeps what was learned of files for the next build, and forgets files that are gone. A failure costs only time
-    /// there. When nothing was learned nothing is written: then only what was there last time is remembered.
-    pub(crate) fn save(&self) {
-        for context in self.scanned.values().filter_map(OnceLock::get) {
-            let mut remembered = context.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            if !remembered.is_changed {
-                continue;
-            }
-            remembered.cache.retain(|path| context.tree.is_there(path));
-            if let Err(error) = self.index.save_stat_cache(&context.key, &remembered.cache) {
-                tracing::warn!("cannot remember the digests of {}: {error}", context.key);
-            }
-        }
-    }
-}
-
-/// The patterns that sources have for one of the inputs.
-fn patterns_of(sources: &[CopySource], from: StepId) -> Result<Vec<Glob>, CopyError> {
-    let mut patterns = Vec::new();
-    for source in sources {
-        if let CopySource::Path { from: source, pattern } = source
-            && *source == from
-        {
-            patterns.push(CopyPlan::glob(pattern)?);
-        }
-    }
-    Ok(patterns)
-}
-
-/// What the mounts of a step select, as sources of a copy.
-fn bound(op: &RunOp) -> Vec<CopySource> {
-    op.mounts.iter().filter_map(Mount::files).map(whole).collect()
-}
-
-/// A path in a step, as the source of a copy.
-pub(super) fn whole((from, path): (StepId, &str)) -> CopySource {
-    CopySource::Path { from, pattern: literal(path) }
-}
-
-/// A pattern that matches exactly this path.
-fn literal(path: &str) -> String {
-    let mut pattern = String::with_capacity(path.len());
-    for character in path.chars() {
-        if matches!(character, '*' | '?' | '[' | ']' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern
+    pub(super) listing: Listing,
 }
 
 impl Build<'_> {
-    /// The digest of the files that sources select, and the plan unless the digest was remembered.
-    pub(super) fn selected_files(
-        &self,
-        sources: &[CopySource],
-        inputs: &Inputs,
-    ) -> Result<(Digest, Option<Planned>), StepError> {
-        let keys = self.selection_keys(sources, inputs);
-        if let Some(known) = self.known_selections(keys.as_deref())? {
-            return Ok((Listing::combine(&known), None));
-        }
-        let planned = self.plan(sources, inputs)?;
-        let digests = planned.listing.source_digests();
-        for (selected, digest) in keys.iter().flatten().zip(&digests) {
-            self.cache.put_selection(&selected.key, &Selected::seen(*digest), &selected.layers)?;
-        }
-        Ok((Listing::combine(&digests), Some(planned)))
-    }
-
-    /// What each selection is remembered by; nothing when some of the files come from a context or a heredoc, which
-    /// cost nothing to look at.
-    fn selection_keys(&self, sources: &[CopySource], inputs: &Inputs) -> Option<Vec<SelectionKey>> {
-        let key = |source: &CopySource| match source {
-            CopySource::Path { from, pattern } if !self.is_context(*from) => {
-                Some(SelectionKey::new(inputs.get(*from).layers.clone(), selection_key(pattern)))
-            }
-            _ => None,
-        };
-        sources.iter().map(key).collect()
-    }
-
-    fn known_selections(&self, keys: Option<&[SelectionKey]>) -> Result<Option<Vec<Digest>>, StepError> {
-        let Some(keys) = keys else { return Ok(None) };
-        let mut known = Vec::with_capacity(keys.len());
-        for key in keys {
-            match self.known_selection(key)? {
-                Some(digest) => known.push(digest),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(known))
-    }
-
-    /// The digest of a selection that was computed before, here or elsewhere.
-    pub(super) fn known_selection(&self, selected: &SelectionKey) -> Result<Option<Digest>, StepError> {
-        if let Some(known) = self.cache.selection(&selected.key)? {
-            return Ok(Some(known.digest));
-        }
-        // Where the files are at hand, looking at them is quicker than asking.
-        if !self.remote.is_asked() || self.cache.are_unpacked(&selected.layers)? {
-            return Ok(None);
-        }
-        let diff_ids = image::known_diff_ids(self.environment, &selected.layers, self.request.epoch)?;
-        let Some(diff_ids) = diff_ids else { return Ok(None) };
-        let found = self.remote.selection(&shared_key(&diff_ids, &selected.pattern))?;
-        if let Some(found) = &found {
-            self.cache.put_selection(&selected.key, found, &selected.layers)?;
-        }
-        Ok(found.map(|found| found.digest))
-    }
-
-    /// Before a step is carried out: makes sure that what another machine said of the files it takes is so. Otherwise
-    /// its result would be known, and published, as that of a step which takes other files.
-    pub(super) fn check_selections(&self, id: StepId, inputs: &Inputs) -> Result<(), StepError> {
-        let mut is_so = true;
-        for source in self.taken(id) {
-            let sources = [source];
-            for selected in self.selection_keys(&sources, inputs).iter().flatten() {
-                let Some(known) = self.cache.selection(&selected.key)? else { continue };
-                if known.told_by.is_none() {
-                    continue;
-                }
-                for digest in self.plan(&sources, inputs)?.listing.source_digests() {
-                    is_so &= digest == known.digest;
-                    self.cache.put_selection(&selected.key, &Selected::seen(digest), &selected.layers)?;
-                }
-            }
-        }
-        for look in self.looks(id) {
-            let key = self.look_key(look, inputs);
-            if let Some(known) = self.cache.selection(&key.key)?
-                && known.told_by.is_some()
-            {
-                is_so &= self.look_and_remember(look, &key)? == known.digest;
-            }
-        }
-        if !is_so {
-            self.remote.refute_selection(&self.request.graph.step(id).label);
-            return Err(StepError::Pruned);
-        }
-        Ok(())
-    }
-
-    /// What a step takes from its inputs, as sources of a copy.
-    fn taken(&self, step: StepId) -> Vec<CopySource> {
-        match &self.request.graph.step(step).op {
-            Op::Copy(op) => op.sources.clone(),
-            Op::Run(op) => bound(op),
-            _ => Vec::new(),
-        }
-    }
-
-    /// What the copies and mounts of a step selected from other stages, for those who only know these stages.
-    pub(crate) fn shared_selections(
-        &self,
-        step: StepId,
-        inputs: &Inputs,
-    ) -> Result<Vec<(Digest, Digest)>, StepError> {
-        let sources = self.taken(step);
-        let keys = |source| self.selection_keys(std::slice::from_ref(source), inputs).unwrap_or_default();
-        let looks = self.looks(step).into_iter().map(|look| self.look_key(look, inputs));
-        let mut selections = Vec::new();
-        for selected in sources.iter().flat_map(keys).chain(looks) {
-            if let Some(Selected { digest, .. }) = self.cache.selection(&selected.key)? {
-                let epoch = self.request.epoch;
-                let layers = image::describe_layers(self.environment, &selected.layers, epoch)?;
-                let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
-                selections.push((shared_key(&diff_ids, &selected.pattern), digest));
-            }
-        }
-        Ok(selections)
-    }
-
     pub(super) fn is_context(&self, id: StepId) -> bool {
         matches!(self.request.graph.step(id).op, Op::Context(_))
     }
 
     /// Finds and hashes the files that sources select.
-    fn plan(&self, sources: &[CopySource], inputs: &Inputs) -> Result<Planned, StepError> {
+    pub(super) fn plan(&self, sources: &[CopySource], inputs: &Inputs) -> Result<Planned, StepError> {
         let mut trees = BTreeMap::new();
         let mut contexts = Vec::new();
         for source in sources {

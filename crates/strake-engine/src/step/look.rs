@@ -10,7 +10,7 @@ use strake_graph::{Encoder, Mount, MountKind, Op, StepId};
 use strake_oci::Digest;
 
 use super::copy::Listing;
-use super::files::{SelectionKey, whole};
+use super::selected::{SelectionKey, whole};
 use super::{Build, Inputs};
 use crate::cache::Selected;
 use crate::error::StepError;

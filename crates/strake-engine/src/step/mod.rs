@@ -1,13 +1,17 @@
 //! What happens to one step: it is looked up, and when it is not found, carried out and recorded.
 
+mod contexts;
 pub mod copy;
 mod explain;
 mod files;
+mod find;
 mod foretell;
 mod log;
 mod look;
 pub(crate) mod make_dir;
 mod run;
+mod selected;
+mod share;
 pub mod trust;
 
 pub(crate) use run::cache_lock;
@@ -18,22 +22,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use strake_graph::{Op, PlaceSource, Placement, StepId};
+use strake_graph::{Op, StepId};
 use strake_oci::Digest;
 use strake_store::tar::Times;
 use strake_store::{ActiveSnapshot, LayerId, StoreError, tar};
 
 use crate::cache::{CacheRecord, LocalCache, Place};
 use crate::clock::{host_name, now, now_ns};
-use crate::error::{BuildError, StepError};
+use crate::error::StepError;
 use crate::event::{Event, Holder};
 use crate::image::{ImageErrorKind, Unmade};
 use crate::lock::{FileLocks, Lease};
-use crate::remote::{CacheContent, Lost, Missing, Publishing, Remote, Tip};
+use crate::remote::{Lost, Remote};
 use crate::request::{BuildRequest, Environment};
 use crate::schedule::makes_layer;
-use crate::signature::{Part, Signature, StepInputs, parts_of};
-use files::Contexts;
+use crate::signature::{Part, Signature};
+use contexts::Contexts;
 
 /// What is fixed for the length of a build, shared by the loop and its workers.
 pub(crate) struct Build<'a> {
@@ -186,202 +190,6 @@ impl<'a> Build<'a> {
 
     fn place(&self, step: StepId) -> Place {
         Place::new(&self.request.place, &self.request.graph.step(step).stage, self.numbers[step.index()])
-    }
-
-    /// Computes the signature of a step and looks for its record.
-    pub(crate) fn look(&self, id: StepId, inputs: &Inputs) -> Result<Looked, StepError> {
-        let step = self.request.graph.step(id);
-        let base = step.op.base().map(|base| inputs.get(base).canonical);
-        let (parts, plan) = self.parts(id, base, inputs)?;
-        let signature = Signature::of(&parts);
-        if !makes_layer(&step.op) {
-            return Ok(Looked::Hit(self.source(&step.op, signature)?));
-        }
-        let miss = Miss { signature, parts, plan };
-        if step.no_cache {
-            return Ok(Looked::Miss(miss));
-        }
-        let mut found = self.find(id, inputs, signature)?;
-        if found.is_none() && self.remote.is_asked() {
-            self.remote.read_caches()?;
-            found = self.find(id, inputs, signature)?;
-        }
-        if found.is_none() && self.missing_above(id, inputs).is_none() && self.foretell(id, signature)? {
-            found = self.find(id, inputs, signature)?;
-        }
-        Ok(match found {
-            Some(resolved) => Looked::Hit(resolved),
-            None => {
-                self.warn_of_distrust(id, signature)?;
-                Looked::Miss(miss)
-            }
-        })
-    }
-
-    /// Says once that there would be a result if it was known whose it is.
-    fn warn_of_distrust(&self, id: StepId, signature: Signature) -> Result<(), StepError> {
-        if self.cache.is_distrusted(signature)? && self.warned_distrust.set(()).is_ok() {
-            let label = &self.request.graph.step(id).label;
-            self.event(Event::Warning(format!(
-                "`{label}` is in the store, but no trusted key is known to have signed it: it came from a registry \
-                 without a check; such steps count as not there"
-            )));
-        }
-        Ok(())
-    }
-
-    /// What the signature of a step on a base of this canonical signature is made of.
-    fn parts(
-        &self,
-        id: StepId,
-        base: Option<Signature>,
-        inputs: &Inputs,
-    ) -> Result<(Vec<Part>, Option<files::Planned>), StepError> {
-        let step = self.request.graph.step(id);
-        let mut step_inputs = StepInputs { base, ..StepInputs::default() };
-        let mut plan = None;
-        match &step.op {
-            Op::Copy(op) => {
-                let (digest, planned) = self.selected_files(&op.sources, inputs)?;
-                step_inputs.files = Some(digest);
-                plan = planned;
-            }
-            Op::Run(op) => {
-                step_inputs.network = Some(self.request.network);
-                step_inputs.hosts.clone_from(&self.request.hosts);
-                step_inputs.secrets = self.secrets_there();
-                step_inputs.mounted = self.mounted_files(op, inputs)?;
-            }
-            Op::Place(op) => {
-                let from = |(index, placement): (usize, &Placement)| match &placement.from {
-                    PlaceSource::Step { from, .. } => Some((index, inputs.get(*from).canonical)),
-                    PlaceSource::Files { .. } => None,
-                };
-                step_inputs.placed = op.placements.iter().enumerate().filter_map(from).collect();
-            }
-            Op::Scratch | Op::Image(_) | Op::Context(_) | Op::MakeDir(_) => {}
-        }
-        Ok((parts_of(step, &step_inputs), plan))
-    }
-
-    /// Looks for the record once more, with the lock held. A step that must not come from the cache comes only from an
-    /// equal step that this build carried out. What another build made of it, even while we waited, counts only then:
-    /// when that began has nothing to do with us, and no two clocks need to be compared.
-    pub(crate) fn look_again(
-        &self,
-        id: StepId,
-        inputs: &Inputs,
-        signature: Signature,
-    ) -> Result<Option<Resolved>, StepError> {
-        if let Some(found) = self.look_here(id, inputs, signature)? {
-            return Ok(Some(found));
-        }
-        match self.may_be_found(id, signature)
-            && self.remote.is_asked()
-            && self.remote.fetch_again(signature)?
-        {
-            true => self.find(id, inputs, signature),
-            false => Ok(None),
-        }
-    }
-
-    /// The same without asking a registry.
-    pub(crate) fn look_here(
-        &self,
-        id: StepId,
-        inputs: &Inputs,
-        signature: Signature,
-    ) -> Result<Option<Resolved>, StepError> {
-        if self.may_be_found(id, signature) { self.find(id, inputs, signature) } else { Ok(None) }
-    }
-
-    fn may_be_found(&self, id: StepId, signature: Signature) -> bool {
-        !self.request.graph.step(id).no_cache || self.executed.contains(signature)
-    }
-
-    /// How it is known that a step is in no registry, because the one that it stands on is not yet.
-    pub(crate) fn missing_above(&self, id: StepId, inputs: &Inputs) -> Option<Missing> {
-        let base = self.request.graph.step(id).op.base().filter(|base| self.is_shown(*base))?;
-        self.remote.missing_above(inputs.get(base).signature)
-    }
-
-    fn find(&self, id: StepId, inputs: &Inputs, signature: Signature) -> Result<Option<Resolved>, StepError> {
-        let Some(mut record) = self.cache.find(signature)? else { return Ok(None) };
-        let base = self.base_layers(id, inputs);
-        // A layer is only right on the stack it was made on. When the base was built anew and came out different
-        // although its signature is the same (a package index moved on), what stood on the old one is void.
-        if !self.same_stack(&record, &base)? {
-            return Ok(None);
-        }
-        let Some(layers) = self.stack_on(&record, base) else { return Ok(None) };
-        if record.foreign.is_some() && layers != record.layers {
-            self.remote.note_mended(signature);
-        }
-        if record.foreign.is_some() {
-            let own = record.layers.last().expect("a record without layers is not found");
-            let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-            foreign.insert(own.clone(), signature);
-        }
-        if layers != record.layers {
-            record.layers.clone_from(&layers);
-            self.cache.put(signature, &record)?;
-        }
-        Ok(Some(Resolved { signature, canonical: record.canonical, layers, built: record.built }))
-    }
-
-    /// The stack of a record on an equal base: what was made here goes with the layers of this build, because others
-    /// that are equal may have their times limited otherwise. What another machine made comes as a whole, and only
-    /// when its times are those of a build here; where a layer of that stack is lost, its own layer goes with what was
-    /// made here in place of the lost one.
-    fn stack_on(&self, record: &CacheRecord, mut base: Vec<LayerId>) -> Option<Vec<LayerId>> {
-        if let Some(foreign) = &record.foreign {
-            if foreign.epoch != self.request.epoch {
-                return None;
-            }
-            let (_, below) = record.layers.split_last()?;
-            if !self.remote.has_lost(below) {
-                return Some(record.layers.clone());
-            }
-        }
-        base.extend(record.layers.last().cloned());
-        Some(base)
-    }
-
-    fn same_stack(&self, record: &CacheRecord, base: &[LayerId]) -> Result<bool, StepError> {
-        let Some((_, below)) = record.layers.split_last() else { return Ok(false) };
-        if below.len() != base.len() {
-            return Ok(false);
-        }
-        for (old, new) in below.iter().zip(base) {
-            if old != new && !self.cache.equal_content(old, new)? && !self.is_same_tar(old, new)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Whether two layers are one: of an image that was imported or built here, and of the same one as it comes from a
-    /// registry, nobody knows more than the diff IDs.
-    fn is_same_tar(&self, one: &LayerId, two: &LayerId) -> Result<bool, StepError> {
-        let diff_ids = |layer: &LayerId| {
-            crate::image::known_diff_ids(self.environment, std::slice::from_ref(layer), None)
-        };
-        let known = diff_ids(one)?;
-        Ok(known.is_some() && known == diff_ids(two)?)
-    }
-
-    fn base_layers(&self, id: StepId, inputs: &Inputs) -> Vec<LayerId> {
-        let base = self.request.graph.step(id).op.base();
-        base.map(|base| inputs.get(base).layers.clone()).unwrap_or_default()
-    }
-
-    /// A step that makes no layer: it is what it is.
-    fn source(&self, op: &Op, signature: Signature) -> Result<Resolved, StepError> {
-        let layers = match op {
-            Op::Image(op) => crate::image::layers(self.environment, op.id)?,
-            _ => Vec::new(),
-        };
-        Ok(Resolved { signature, canonical: signature, layers, built: 0 })
     }
 
     fn secrets_there(&self) -> BTreeMap<String, bool> {
@@ -562,125 +370,6 @@ impl<'a> Build<'a> {
         self.cache.touch(&used)
     }
 
-    /// Publishes a step that was carried out, and what it selected from other stages.
-    pub(crate) fn publish(&self, id: StepId, inputs: &Inputs, signature: Signature) {
-        self.remote.publish(self.request.graph.step(id), signature, || self.shared_selections(id, inputs));
-    }
-
-    /// Whether a step that was found here is to be published: nobody has seen it in the repository. Those above wait
-    /// until what is answered is dropped.
-    pub(crate) fn will_publish_found(
-        &self,
-        id: StepId,
-        signature: Signature,
-    ) -> Result<Option<Publishing<'a, 'a>>, StepError> {
-        let is_wanted = self.is_shown(id) && self.remote.is_unheard_of(signature)?;
-        Ok(is_wanted.then(|| self.remote.will_publish(signature, Missing::Unknown)))
-    }
-
-    /// Publishes a step that was found here, and before it what it stands on, from the top of the `line` down to what
-    /// the repository has.
-    pub(crate) fn publish_found(&self, line: &[(StepId, Inputs, Signature)]) {
-        let mut missing = 0;
-        for (_, _, signature) in line {
-            match self.remote.is_there(*signature) {
-                Ok(false) => missing += 1,
-                // What stopped us is told by whoever needs the registry or the store next.
-                Ok(true) | Err(_) => break,
-            }
-        }
-        for (id, inputs, signature) in line[..missing].iter().rev() {
-            self.publish(*id, inputs, *signature);
-        }
-    }
-
-    /// Whether nothing has to be done for a step to be in the repository before those above it.
-    pub(crate) fn is_taken_care_of(&self, signature: Signature) -> bool {
-        self.remote.is_taken_care_of(signature)
-    }
-
-    /// After a successful build: makes sure that the targets' layers are here if they are wanted, and that the
-    /// repository has what was used.
-    pub(crate) fn share(&self, resolved: &[Option<Resolved>]) -> Result<(), BuildError> {
-        let graph = &self.request.graph;
-        let targets: Vec<StepId> = graph.targets().iter().map(|target| graph.stage(*target).result).collect();
-        let result = |id: &StepId| resolved[id.index()].as_ref();
-        let done = || {
-            if self.request.wants_layers {
-                targets
-                    .iter()
-                    .filter_map(result)
-                    .try_for_each(|result| self.ensure_layers(&result.layers))?;
-            }
-            let targets = targets.iter().filter(|id| self.is_shown(**id));
-            let used = graph.step_ids().filter(|id| self.is_shown(*id));
-            let missing = self.remote.missing(
-                targets.filter_map(|id| Some(result(id)?.signature)),
-                used.filter_map(|id| Some((id, result(&id)?.signature))),
-            )?;
-            for (id, signature) in missing {
-                let inputs = graph.step(id).op.inputs();
-                let inputs = inputs.into_iter().filter_map(|id| Some((id, result(&id)?.clone())));
-                self.publish(id, &Inputs(inputs.collect()), signature);
-            }
-            self.note_used(resolved)?;
-            self.write_caches(resolved)
-        };
-        done().map_err(after_all_steps)
-    }
-
-    /// Notes in the repository which stages were used: the last step of each speaks for those below.
-    fn note_used(&self, resolved: &[Option<Resolved>]) -> Result<(), StepError> {
-        let graph = &self.request.graph;
-        let used = || graph.step_ids().filter(|id| self.is_shown(*id) && resolved[id.index()].is_some());
-        let bases: BTreeSet<StepId> = used().filter_map(|id| graph.step(id).op.base()).collect();
-        let last = used().filter(|id| !bases.contains(id));
-        let last = last.filter_map(|id| Some(resolved[id.index()].as_ref()?.signature));
-        self.remote.note_used(&last.collect())
-    }
-
-    /// What the image of a target is to say of its steps.
-    pub(crate) fn inline(&self, signature: Signature) -> Result<BTreeMap<String, String>, BuildError> {
-        self.remote.inline(signature).map_err(after_all_steps)
-    }
-
-    fn write_caches(&self, resolved: &[Option<Resolved>]) -> Result<(), StepError> {
-        let graph = &self.request.graph;
-        let used = || {
-            let used = graph.step_ids().filter(|id| self.is_shown(*id));
-            used.filter_map(|id| Some((id, resolved[id.index()].as_ref()?)))
-        };
-        for target in &self.request.sharing.to {
-            let is_result =
-                |id: StepId| graph.targets().iter().any(|target| graph.stage(*target).result == id);
-            let is_base = |id: StepId| used().any(|(above, _)| graph.step(above).op.base() == Some(id));
-            let is_tip = |id: StepId| match target.content {
-                CacheContent::Result => is_result(id),
-                CacheContent::All => !is_base(id),
-            };
-            let tips: Vec<Tip<'_>> = used()
-                .filter(|(id, _)| is_tip(*id))
-                .map(|(id, resolved)| Tip { step: graph.step(id), signature: resolved.signature })
-                .collect();
-            let mut selections = Vec::new();
-            for (id, _) in used() {
-                let inputs = graph.step(id).op.inputs().into_iter();
-                let inputs = inputs.filter_map(|id| Some((id, resolved[id.index()].clone()?)));
-                selections.extend(self.shared_selections(id, &Inputs(inputs.collect()))?);
-            }
-            match self.remote.write_cache(target, &tips, &selections) {
-                // Layers that were only known may be gone: they are fetched now, or built by the next try.
-                Err(StepError::Image(error)) if error.is_lost_content() => {
-                    let mut wanted = used().filter(|(id, _)| is_tip(*id));
-                    wanted.try_for_each(|(_, resolved)| self.ensure_layers(&resolved.layers))?;
-                    self.remote.write_cache(target, &tips, &selections)?;
-                }
-                other => other?,
-            }
-        }
-        Ok(())
-    }
-
     /// Marks what a step stands on as used before it does, so that a collection running beside keeps it.
     fn claim(&self, inputs: &Inputs) -> Result<(), StepError> {
         let mut is_there = self.cache.touch(&self.recorded(inputs))?;
@@ -696,15 +385,6 @@ impl<'a> Build<'a> {
     fn recorded(&self, inputs: &Inputs) -> Vec<Signature> {
         let recorded = inputs.0.iter().filter(|(id, _)| self.is_shown(*id));
         recorded.map(|(_, resolved)| resolved.signature).collect()
-    }
-}
-
-/// An error that is no single step's.
-fn after_all_steps(error: StepError) -> BuildError {
-    match error {
-        error if error.is_pruned() => BuildError::Pruned,
-        error if error.is_cancelled() => BuildError::Cancelled,
-        error => BuildError::Share(Box::new(error)),
     }
 }
 
