@@ -24,13 +24,14 @@ mod presence;
 mod prune;
 mod publish;
 mod selection;
+mod sharing;
 mod used;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use strake_oci::{Compression, Descriptor, DiffId, Digest, ParsedManifest, Reference};
+use strake_oci::{Descriptor, DiffId, Digest, ParsedManifest, Reference};
 use strake_registry::{Client, ErrorKind, RegistryError};
 use strake_store::{LayerBlob, LayerId, StoreError};
 
@@ -38,11 +39,11 @@ use crate::cache::{CacheRecord, Foreign, LocalCache, Selected};
 use crate::error::StepError;
 use crate::event::Event;
 use crate::image::{ImageLayer, record};
-use crate::lock::{SharedLease, SharedLocks, Waiter};
+use crate::lock::{SharedLease, Waiter};
 use crate::outage::Outage;
 use crate::request::{BuildRequest, Environment};
 use crate::signature::Signature;
-use crate::signing::{self, Signed, SigningKey, TrustedKey, Untrusted};
+use crate::signing::{self, Signed, Untrusted};
 pub(crate) use caches::Tip;
 pub use caches::{CacheContent, CachePlace, CacheTarget, OnError};
 pub(crate) use lost::Lost;
@@ -52,67 +53,10 @@ pub(crate) use presence::Missing;
 pub use prune::{Fate, Judged, RepositoryPolicy, prune_repository};
 pub(crate) use publish::Publishing;
 pub(crate) use selection::shared_key;
+pub use sharing::Sharing;
 
 use document::{CacheDocument, SharedStep, Unusable};
 use lost::Rejected;
-
-/// Where the steps of a build are shared with other machines.
-#[derive(Debug, Clone)]
-pub struct Sharing {
-    /// Steps are looked for and published here.
-    pub repository: Option<Reference>,
-    /// Asked before it, and given all that is published; nothing is lost with them.
-    pub caches: Vec<Reference>,
-    /// Asked after it, never written to; what is used from here is published in `repository`.
-    pub secondary: Vec<Reference>,
-    /// Whether the cache mounts of steps are kept in `repository` too.
-    pub mounts: Option<MountSharing>,
-    /// Caches that are read before anything is built.
-    pub from: Vec<CachePlace>,
-    /// Caches that are written when all is built.
-    pub to: Vec<CacheTarget>,
-    /// Whether the image of a target is to carry the records of its steps.
-    pub inline: bool,
-    /// What is published is signed with this key.
-    pub signing_key: Option<SigningKey>,
-    /// If there are any, only what was signed with one of these keys is used.
-    pub trusted_keys: Vec<TrustedKey>,
-    /// Who keeps the locks that machines share.
-    pub locks: Option<Arc<SharedLocks>>,
-    /// How layers that have no blob yet are compressed.
-    pub compression: Compression,
-}
-
-impl Default for Sharing {
-    /// With nobody.
-    fn default() -> Self {
-        Self {
-            repository: None,
-            caches: Vec::new(),
-            secondary: Vec::new(),
-            mounts: None,
-            from: Vec::new(),
-            to: Vec::new(),
-            inline: false,
-            signing_key: None,
-            trusted_keys: Vec::new(),
-            locks: None,
-            compression: Compression::Gzip,
-        }
-    }
-}
-
-impl Sharing {
-    /// Where steps are looked for, nearest first.
-    fn sources(&self) -> impl Iterator<Item = &Reference> {
-        self.caches.iter().chain(&self.repository).chain(&self.secondary)
-    }
-
-    /// Where steps are published.
-    fn destinations(&self) -> impl Iterator<Item = &Reference> {
-        self.repository.iter().chain(&self.caches)
-    }
-}
 
 /// The registries of one build, through all its tries.
 pub(crate) struct Remote<'a> {
