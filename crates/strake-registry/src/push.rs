@@ -92,7 +92,8 @@ impl<'a> Push<'a> {
             Begun::Mounted => return Ok(PushedBlob { descriptor, how: Pushed::Mounted }),
             Begun::Refused(session) => session,
         };
-        let is_asked = !was_here && before == Before::Perhaps;
+        // A token that was refused because of the candidates is not asked for again without them unless by this question.
+        let is_asked = !was_here && (before == Before::Perhaps || !candidates.is_empty());
         if is_asked && self.is_there(descriptor.digest, &mut candidates)? {
             if let Some(session) = session.take() {
                 self.abandon(session.url);

@@ -49,7 +49,7 @@ impl Push<'_> {
         {
             let document = self.post_whole(bytes, descriptor)?;
             // Only the first such answer is not believed: a registry that opens uploads with it is no good for this.
-            let is_known = host.single_post.get().is_some();
+            let is_known = matches!(host.single_post.get(), Some(SinglePost::Taken));
             let is_taken = document.status == 201 && (is_known || self.exists(descriptor.digest)?);
             let answer = if is_taken { SinglePost::Taken } else { SinglePost::NotTaken };
             // Several first blobs may find out at the same time, all the same thing.

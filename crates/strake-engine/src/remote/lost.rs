@@ -96,6 +96,10 @@ impl<'a> Remote<'a> {
     ) -> Result<bool, StoreError> {
         let cache = LocalCache::new(self.environment.store.index());
         for (signature, layer) in steps {
+            if self.is_off(*signature) && self.has_lost(std::slice::from_ref(layer)) {
+                // Another step of this try stood on it, too.
+                continue;
+            }
             let blobs = self.blobs_of(layer)?;
             cache.forget(*signature)?;
             let mut state = self.state();

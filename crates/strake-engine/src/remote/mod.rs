@@ -195,11 +195,15 @@ impl<'a> Remote<'a> {
 
     /// The same, where an entry counts only if its own layer passes a check.
     fn fetch_where(&self, signature: Signature, check: Check<'a>) -> Result<bool, StepError> {
+        let mut have_all_answered = true;
         for repository in self.request.sharing.sources() {
             if self.is_paused(repository) {
+                have_all_answered = false;
                 continue;
             }
-            if self.fetch_from(repository, signature, check)? {
+            let answer = self.fetch_from(repository, signature, check)?;
+            have_all_answered &= answer.is_some();
+            if answer == Some(true) {
                 let mut state = self.state();
                 state.absent.remove(&signature);
                 if self.request.sharing.repository.as_ref() == Some(repository) {
@@ -208,23 +212,26 @@ impl<'a> Remote<'a> {
                 return Ok(true);
             }
         }
-        self.note_absent(&[signature]);
+        if have_all_answered {
+            self.note_absent(&[signature]);
+        }
         Ok(false)
     }
 
+    /// Whether a repository has a step; nothing when it did not answer.
     fn fetch_from(
         &self,
         repository: &Reference,
         signature: Signature,
         check: Check<'a>,
-    ) -> Result<bool, StepError> {
+    ) -> Result<Option<bool>, StepError> {
         let tag = self.tag(repository, signature);
         let raw = match self.hurried.resolve(&tag) {
             Ok(raw) => raw,
-            Err(error) => return self.failed(repository, &error).map(|()| false),
+            Err(error) => return self.failed(repository, &error).map(|()| None),
         };
         self.answered(repository);
-        let Some(raw) = raw else { return Ok(false) };
+        let Some(raw) = raw else { return Ok(Some(false)) };
         let manifest = match ParsedManifest::parse(&raw.bytes, Some(raw.descriptor.media_type.as_str())) {
             Ok(ParsedManifest::Image(manifest)) => manifest,
             Ok(ParsedManifest::Index(_)) => return self.unusable(&tag, "it is an index, not an image"),
@@ -242,25 +249,25 @@ impl<'a> Remote<'a> {
                 let own = &layers.last().expect("a document was checked to have layers").1;
                 match check(self, repository, signature, own) {
                     Ok(true) => {}
-                    Ok(false) => return Ok(false),
-                    Err(error) => return self.failed(repository, &error).map(|()| false),
+                    Ok(false) => return Ok(Some(false)),
+                    Err(error) => return self.failed(repository, &error).map(|()| None),
                 }
                 self.note_told(repository, &document, &layers)?;
                 self.record(Some(repository), Some(signature), document, &layers, signed_by)?;
-                Ok(true)
+                Ok(Some(true))
             }
             Err(why @ Unusable::Version(_)) => {
                 tracing::debug!("{tag}: {why}");
-                Ok(false)
+                Ok(Some(false))
             }
             Err(why) => self.unusable(&tag, why),
         }
     }
 
     /// Says that an entry is no good. It counts as a miss, and is overwritten when the step was built.
-    fn unusable(&self, tag: &Reference, why: impl std::fmt::Display) -> Result<bool, StepError> {
+    fn unusable(&self, tag: &Reference, why: impl std::fmt::Display) -> Result<Option<bool>, StepError> {
         self.warn(format!("{}: {why}; it is passed over", tag.familiar()));
-        Ok(false)
+        Ok(Some(false))
     }
 
     /// Checks that a document is from somebody who is trusted, where that matters. Answers whose key it was.

@@ -29,13 +29,13 @@ const WORTH: u32 = 4;
 impl Remote<'_> {
     /// Publishes a step with `push`, and tries again where others may wait for it and the registry is out of reach for
     /// the moment.
-    pub(super) fn patiently(
+    pub(super) fn patiently<T>(
         &self,
         step: &Step,
         record: &CacheRecord,
         repository: &Reference,
-        push: impl Fn() -> Result<(), ImageError>,
-    ) -> Result<(), ImageError> {
+        push: impl Fn() -> Result<T, ImageError>,
+    ) -> Result<T, ImageError> {
         let is_awaited = self.is_awaited(repository);
         let mut worth = Duration::from_millis(record.millis).saturating_mul(WORTH);
         let mut pause = FIRST_PAUSE;

@@ -50,6 +50,11 @@ impl Remote<'_> {
         asked.filter(Missing::is_certain)
     }
 
+    /// Whether all who were asked for a step since then have said that they do not have it.
+    pub(crate) fn was_absent_since(&self, signature: Signature, since: Instant) -> bool {
+        self.state().absent.get(&signature).is_some_and(|asked| *asked >= since)
+    }
+
     /// What of the steps that a successful build used is not in the repository: they were here before, or came from
     /// elsewhere. Targets that are there speak for all that was seen there once.
     pub(crate) fn missing(

@@ -18,6 +18,14 @@ use crate::signature::Signature;
 /// A step that is in a repository, as far as this store knows: `<repository> <tag>`.
 pub(super) const SHARED: &str = "shared";
 
+/// What became of a step for a repository.
+pub(super) enum Pushed {
+    /// It is there.
+    Whole,
+    /// The repository was left alone.
+    Not,
+}
+
 impl<'a> Remote<'a> {
     /// Publishes a step that is recorded here, after the one that it stands on. What does not work is told of: the
     /// build itself does not depend on it.
@@ -26,12 +34,13 @@ impl<'a> Remote<'a> {
         &self,
         step: &Step,
         signature: Signature,
+        below: Option<Signature>,
         selections: impl FnOnce() -> Result<Vec<(Digest, Digest)>, StepError>,
     ) {
         let publish = || {
             let cache = LocalCache::new(self.environment.store.index());
             let Some(record) = cache.find(signature)? else { return Ok(()) };
-            self.publish_record(step, signature, &record)?;
+            self.publish_record(step, (signature, below), &record)?;
             self.publish_selections((signature, record.built), &selections()?)
         };
         match publish() {
@@ -70,7 +79,7 @@ impl<'a> Remote<'a> {
     fn publish_record(
         &self,
         step: &Step,
-        signature: Signature,
+        (signature, below): (Signature, Option<Signature>),
         record: &CacheRecord,
     ) -> Result<(), StepError> {
         // Others may trust what we do not, and nobody would trust what we put in its place without a key.
@@ -80,12 +89,13 @@ impl<'a> Remote<'a> {
         }
         self.with_described(step, signature, record, |described| {
             for repository in self.request.sharing.destinations() {
-                if self.takes_nothing(repository) && !self.is_worth_a_try(repository) {
+                if self.is_left_alone(repository) {
                     continue;
                 }
-                let push = || self.push(repository, (signature, record.below), described);
+                let push = || self.push(repository, (signature, below), described);
                 match self.patiently(step, record, repository, push) {
-                    Ok(()) => self.answered(repository),
+                    Ok(Pushed::Whole) => self.answered(repository),
+                    Ok(Pushed::Not) => {}
                     Err(ImageError::Registry(error)) => self.not_taken(repository, &error)?,
                     Err(error) => return Err(error.into()),
                 }
@@ -119,29 +129,55 @@ impl<'a> Remote<'a> {
         repository: &Reference,
         (signature, below): (Signature, Option<Signature>),
         described: &Described<'_>,
-    ) -> Result<(), ImageError> {
+    ) -> Result<Pushed, ImageError> {
         let tag = self.tag(repository, signature);
         let compression = self.request.sharing.compression;
-        let sent = self.send_blobs(repository, described)?;
+        let Some(config) = self.send_blobs(repository, described)? else { return Ok(Pushed::Not) };
         // Only the manifest makes anything visible, so only manifests follow each other.
         self.wait_for(below);
+        // It may have failed for whoever was before us.
+        if self.is_left_alone(repository) {
+            return Ok(Pushed::Not);
+        }
+        let refuted = self.refuted();
+        let mut layers = self.known_layers(repository);
+        layers.retain(|diff_id, _| described.layers.iter().any(|layer| layer.diff_id == *diff_id));
+        let sent = Sent { layers, config };
         let pushed = image::push_described(&self.hurried(), &tag, described, compression, sent)?;
         let mut state = self.state();
         if self.request.sharing.repository.as_ref() == Some(repository) {
             state.shared.insert(signature);
+            state.mended.remove(&signature);
         }
         state.absent.remove(&signature);
-        state.mended.remove(&signature);
+        let is_sure = state.refuted == refuted;
         drop(state);
-        self.note_layers(repository, &pushed.layers);
+        // What was lost meanwhile may be among them.
+        if is_sure {
+            self.note_layers(repository, &pushed.layers);
+        }
         let index = self.environment.store.index();
-        Ok(index.put(SHARED, &tag.to_string(), pushed.manifest.digest.to_string().as_bytes(), &[])?)
+        index.put(SHARED, &tag.to_string(), pushed.manifest.digest.to_string().as_bytes(), &[])?;
+        Ok(Pushed::Whole)
+    }
+
+    /// Whether a repository takes nothing just now, and is not worth a try.
+    fn is_left_alone(&self, repository: &Reference) -> bool {
+        self.takes_nothing(repository) && !self.is_worth_a_try(repository)
     }
 
     /// Sends the blobs of a step, whether or not the one below it is published yet. Each layer is sent by one of those
-    /// who need it: the first steps of all stages stand on the same ones.
-    fn send_blobs(&self, repository: &Reference, described: &Described<'_>) -> Result<Sent, ImageError> {
+    /// who need it: the first steps of all stages stand on the same ones. Answers what the configuration was sent as, if it
+    /// was; nothing when the repository is left alone by now.
+    fn send_blobs(
+        &self,
+        repository: &Reference,
+        described: &Described<'_>,
+    ) -> Result<Option<Option<Descriptor>>, ImageError> {
         let _sending = self.sending();
+        if self.is_left_alone(repository) {
+            return Ok(None);
+        }
         let compression = self.request.sharing.compression;
         let mut config = None;
         let mut claim = self.claim_free(repository, described.layers);
@@ -156,9 +192,7 @@ impl<'a> Remote<'a> {
                 None => break,
             }
         }
-        let mut layers = self.known_layers(repository);
-        layers.retain(|diff_id, _| described.layers.iter().any(|layer| layer.diff_id == *diff_id));
-        Ok(Sent { layers, config })
+        Ok(Some(config))
     }
 
     /// Takes what nobody sends yet of the layers that a repository is not known to have.

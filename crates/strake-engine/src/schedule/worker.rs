@@ -111,7 +111,10 @@ impl Worker<'_> {
             Some(_) => build.look_here(step, inputs, signature)?,
             None => build.look_again(step, inputs, signature)?,
         };
+        // Who did not answer may have it.
+        let is_certain = known.is_some() || build.remote.was_absent_since(signature, now);
         let missing = match known {
+            _ if !is_certain => Missing::Unknown,
             _ if is_locked => Missing::Locked,
             Some(known @ Missing::Since(_)) => known,
             _ => Missing::Since(now),

@@ -230,7 +230,7 @@ impl Build<'_> {
             (vec![files], source)
         } else {
             let layers = &inputs.get(from).layers;
-            crate::image::ensure_layers(self.environment, layers)?;
+            self.ensure_layers(layers)?;
             // Of a stage without layers an empty directory is seen.
             let lowers = match layers.as_slice() {
                 [] => vec![make("files")?],

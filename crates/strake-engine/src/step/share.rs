@@ -12,7 +12,9 @@ use crate::signature::Signature;
 impl<'a> Build<'a> {
     /// Publishes a step that was carried out, and what it selected from other stages.
     pub(crate) fn publish(&self, id: StepId, inputs: &Inputs, signature: Signature) {
-        self.remote.publish(self.request.graph.step(id), signature, || self.shared_selections(id, inputs));
+        let step = self.request.graph.step(id);
+        let below = step.op.base().map(|base| inputs.get(base).signature);
+        self.remote.publish(step, signature, below, || self.shared_selections(id, inputs));
     }
 
     /// Whether a step that was found here is to be published: nobody has seen it in the repository. Those above wait

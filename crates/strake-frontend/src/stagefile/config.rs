@@ -140,12 +140,15 @@ pub struct Selection {
     pub include: Vec<String>,
     /// Patterns below `add`, with those that keep it out of what another mapping or import brings.
     pub exclude: Vec<String>,
+    /// What others name within it, which has its place there. No part of signatures.
+    pub yields: Vec<String>,
 }
 
 impl Selection {
     /// The filter for paths below `add`; if that is a file, for its name.
     pub fn filter(&self) -> PathFilter {
-        PathFilter::new(&self.include, &self.exclude).expect("the patterns were checked as they were read")
+        let exclude: Vec<&String> = self.exclude.iter().chain(&self.yields).collect();
+        PathFilter::new(&self.include, &exclude).expect("the patterns were checked as they were read")
     }
 }
 
@@ -187,6 +190,8 @@ pub struct Import {
     pub include: Vec<String>,
     /// Patterns below `add`, with those that keep it out of what another mapping or import brings.
     pub exclude: Vec<String>,
+    /// What others name within it, which has its place there. No part of signatures.
+    pub yields: Vec<String>,
     /// The entry in the rendered text.
     pub span: Span,
 }
@@ -194,7 +199,8 @@ pub struct Import {
 impl Import {
     /// The filter for paths below `add`.
     pub fn filter(&self) -> PathFilter {
-        PathFilter::new(&self.include, &self.exclude).expect("the patterns were checked as they were read")
+        let exclude: Vec<&String> = self.exclude.iter().chain(&self.yields).collect();
+        PathFilter::new(&self.include, &exclude).expect("the patterns were checked as they were read")
     }
 }
 

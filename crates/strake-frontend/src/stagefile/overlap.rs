@@ -8,6 +8,8 @@ pub(super) struct Target {
     pub(super) to: String,
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
+    /// What others name within it.
+    pub(super) yields: Vec<String>,
     pub(super) span: Span,
 }
 
@@ -26,7 +28,8 @@ impl Target {
     }
 }
 
-/// Keeps each target out of those within it, by excludes added to the outer one.
+/// Keeps each target out of those within it, by excludes added to the outer one (these are part of signatures), and out
+/// of what an outer one names within it.
 ///
 /// # Errors
 /// The two targets that cannot be separated, by their places in the slice.
@@ -82,7 +85,7 @@ fn yield_to(inner: &mut Target, outer: &Target) {
         let excluded = inner.exclude.iter().any(|excluded| is_below(&path, &inner.join(excluded)));
         if is_within && !excluded {
             let relative = path.strip_prefix(inner.to.as_str()).unwrap_or(&path);
-            inner.exclude.push(relative.trim_start_matches('/').to_owned());
+            inner.yields.push(relative.trim_start_matches('/').to_owned());
         }
     }
 }
@@ -99,18 +102,29 @@ mod tests {
 
     fn target(to: &str, include: &[&str], exclude: &[&str]) -> Target {
         let owned = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
-        Target { to: to.into(), include: owned(include), exclude: owned(exclude), span: Span::default() }
+        Target {
+            to: to.into(),
+            include: owned(include),
+            exclude: owned(exclude),
+            yields: Vec::new(),
+            span: Span::default(),
+        }
     }
 
+    /// What is yielded stands behind the excludes, with a mark.
     fn check(targets: &[(&str, &[&str], &[&str])], expected: Result<&[&[&str]], (usize, usize)>) {
         let mut made: Vec<_> =
             targets.iter().map(|(to, include, exclude)| target(to, include, exclude)).collect();
         let result = separate(&mut made);
-        let excludes: Vec<Vec<&str>> =
-            made.iter().map(|target| target.exclude.iter().map(String::as_str).collect()).collect();
+        let patterns = |target: &Target| {
+            let yields = target.yields.iter().map(|path| format!("~{path}"));
+            target.exclude.iter().cloned().chain(yields).collect::<Vec<_>>()
+        };
+        let found: Vec<_> = made.iter().map(patterns).collect();
         match expected {
             Ok(expected) => {
-                assert_eq!((result, excludes), (Ok(()), expected.iter().map(|e| e.to_vec()).collect()))
+                let expected = expected.iter().map(|one| one.iter().map(|path| (*path).to_owned()).collect());
+                assert_eq!((result, found), (Ok(()), expected.collect()))
             }
             Err(pair) => assert_eq!(result, Err(pair)),
         }
@@ -129,9 +143,9 @@ mod tests {
 
     #[test]
     fn what_is_named_within_another_target_has_its_place_to_itself() {
-        check(&[("/app", &["x/y"], &[]), ("/app/x", &[], &[])], Ok(&[&[], &["y"]]));
-        check(&[("/app/x", &[], &[]), ("/app", &["x/*.js", "z"], &[])], Ok(&[&["*.js"], &[]]));
-        check(&[("/app", &["x/s/t"], &[]), ("/app/x", &["s", "u"], &[])], Ok(&[&["x/u"], &["s/t"]]));
+        check(&[("/app", &["x/y"], &[]), ("/app/x", &[], &[])], Ok(&[&[], &["~y"]]));
+        check(&[("/app/x", &[], &[]), ("/app", &["x/*.js", "z"], &[])], Ok(&[&["~*.js"], &[]]));
+        check(&[("/app", &["x/s/t"], &[]), ("/app/x", &["s", "u"], &[])], Ok(&[&["x/u"], &["~s/t"]]));
         check(&[("/", &["x/y"], &[]), ("/x", &[], &["y"])], Ok(&[&[], &["y"]]));
     }
 

@@ -161,6 +161,7 @@ fn imports(document: &Document, names: &Names, diagnostics: &mut Vec<Diagnostic>
             group: draft.group.clone(),
             include: draft.include.clone(),
             exclude: draft.exclude.clone(),
+            yields: draft.yields.clone(),
             span: draft.span,
         });
     }
@@ -200,12 +201,14 @@ fn separate_targets(document: &mut Document, diagnostics: &mut Vec<Diagnostic>) 
         to: mapping.to.clone(),
         include: mapping.selection.include.clone(),
         exclude: mapping.selection.exclude.clone(),
+        yields: Vec::new(),
         span: mapping.span,
     });
     let imports = document.imports.iter().map(|import| Target {
         to: import.to.clone(),
         include: import.include.clone(),
         exclude: import.exclude.clone(),
+        yields: Vec::new(),
         span: import.span,
     });
     let mut targets: Vec<_> = git.chain(imports).collect();
@@ -229,9 +232,11 @@ fn separate_targets(document: &mut Document, diagnostics: &mut Vec<Diagnostic>) 
     let (git, imports) = targets.split_at(document.git.len());
     for (mapping, target) in document.git.iter_mut().zip(git) {
         mapping.selection.exclude.clone_from(&target.exclude);
+        mapping.selection.yields.clone_from(&target.yields);
     }
     for (import, target) in document.imports.iter_mut().zip(imports) {
         import.exclude.clone_from(&target.exclude);
+        import.yields.clone_from(&target.yields);
     }
 }
 

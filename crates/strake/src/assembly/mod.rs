@@ -252,32 +252,50 @@ impl Assembler<'_> {
                 self.shared.tools.get_or_init(|| tools)
             }
         };
-        let image = self.project.file.image(image);
+        let rules = self.project.file.image(image);
         let mut sources = BTreeMap::new();
-        for (source, to) in mounts_of(image, below).map_err(|error| self.cannot_lower(&error))? {
-            let path = self.mount_source(&source, &to)?;
+        for (source, to) in mounts_of(rules, below).map_err(|error| self.cannot_lower(&error))? {
+            let path = self.mount_source(image, &source, &to)?;
             sources.insert((source, to), path);
         }
         Ok(AssemblyMounts { tools: tools.path(), sources, ssh_agent: self.ssh_agent.clone() })
     }
 
     /// What of the machine is mounted; a folder is made when it is not there.
-    fn mount_source(&self, source: &MountSource, to: &str) -> Result<PathBuf, Failure> {
+    fn mount_source(&self, image: ImageId, source: &MountSource, to: &str) -> Result<PathBuf, Failure> {
         let path = match source {
             MountSource::HostPath(path) => PathBuf::from(path),
             MountSource::BuildDir => self.project.build_dir.join("mount").join(slug(to)),
-            MountSource::TmpDir => match self.shared.tmp.get() {
-                Some(tmp) => tmp.path().join(slug(to)),
-                None => {
-                    let tmp = self.session.store.temp_dir()?;
-                    self.shared.tmp.get_or_init(|| tmp).path().join(slug(to))
-                }
-            },
+            // Each image has its own: others are assembled beside it.
+            MountSource::TmpDir => {
+                let tmp = match self.shared.tmp.get() {
+                    Some(tmp) => tmp,
+                    None => {
+                        let tmp = self.session.store.temp_dir()?;
+                        self.shared.tmp.get_or_init(|| tmp)
+                    }
+                };
+                tmp.path().join(image.index().to_string()).join(slug(to))
+            }
         };
         if !path.exists() {
             std::fs::create_dir_all(&path).map_err(|error| Failure::file("create", &path, &error))?;
         }
         Ok(path)
+    }
+
+    /// The folders that all images of the project keep together and that a stage has mounted, by their targets.
+    ///
+    /// # Errors
+    /// When the labels of the image below cannot be read.
+    pub(crate) fn kept_together(&self, job: &Job<'_>) -> Result<BTreeSet<String>, Failure> {
+        if job.conveyor.stages[job.stage].kind.user_stage().is_none() {
+            return Ok(BTreeSet::new());
+        }
+        let image = self.project.file.image(job.image);
+        let mounts = mounts_of(image, &job.below.fact.config.config);
+        let mounts = mounts.map_err(|error| self.cannot_lower(&error))?.into_iter();
+        Ok(mounts.filter(|(source, _)| *source == MountSource::BuildDir).map(|(_, to)| slug(&to)).collect())
     }
 
     fn cannot_lower(&self, error: &LowerError) -> Failure {

@@ -286,7 +286,8 @@ fn add(selection: &Selection) -> Result<RepositoryPath, Failure> {
 
 /// All that decides which files are meant.
 fn filter_text(selection: &Selection) -> String {
-    format!("{:?} {:?}", selection.include, selection.exclude)
+    let exclude: Vec<_> = selection.exclude.iter().chain(&selection.yields).collect();
+    format!("{:?} {exclude:?}", selection.include)
 }
 
 fn question(what: &str, difference: &Difference) -> String {

@@ -189,6 +189,14 @@ impl<'a> Planner<'a> {
         self.images.clear();
     }
 
+    /// Forgets also what was found in the repositories: somebody else here has taken it, or found it to be no good.
+    pub(crate) fn look_anew(&mut self) {
+        self.forget_stages();
+        if let Some(shelves) = &mut self.shelves {
+            shelves.look_anew();
+        }
+    }
+
     /// Whether the image of a stage is there now.
     ///
     /// # Errors

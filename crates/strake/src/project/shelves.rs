@@ -171,6 +171,12 @@ impl<'a> Shelves<'a> {
         searches.retain(|signature, _| hits.contains_key(signature));
     }
 
+    /// Forgets what was found and what was not.
+    pub(super) fn look_anew(&mut self) {
+        self.searches.clear();
+        self.hits.clear();
+    }
+
     /// The main repository.
     pub(crate) fn main(&self) -> Option<Reference> {
         let main = self.shelves.iter().find(|shelf| shelf.role == Role::Main);

@@ -70,8 +70,8 @@ fn what_needs_nothing_of_each_other_is_assembled_at_once_and_shown_in_order() {
     let titles: Vec<_> = rows(&at_once).into_iter().map(|(title, _)| title).collect();
     let place = |wanted: &str| titles.iter().position(|title| title == wanted).unwrap();
     assert!(place("Install") < place("building artifact assets"), "{at_once}");
-    assert!(at_once.find("web comes") < at_once.find("assets comes"), "{at_once}");
-    assert!(at_once.find("After setup artifact") < at_once.find("\napi\n"), "{at_once}");
+    let at = |text: &str| at_once.find(text).unwrap_or_else(|| panic!("{text} is not in {at_once}"));
+    assert!(at("web comes") < at("assets comes") && at("After setup artifact") < at("\napi\n"), "{at_once}");
 }
 
 #[test]
@@ -91,6 +91,32 @@ fn a_failure_beside_ends_the_command_and_keeps_what_is_finished() {
     // The stage beside it was finished and stays.
     let kept = rows(&project.prints(&["dimg", "build", "--dry-run", "web"]));
     assert_eq!(kept[1], ("Install".to_owned(), "[USING CACHE]".to_owned()), "{kept:?}");
+}
+
+#[test]
+fn temporary_folders_are_of_one_image_and_kept_ones_of_one_stage_at_a_time() {
+    let image = |mount: &str, name: &str| {
+        format!(
+            "dimg: {name}\nfrom: busybox\n{mount}- from: tmp_dir\n  to: /tmp/own\n- from: build_dir\n  to: /kept\n\
+             shell:\n  install:\n  - '[ -z \"$(ls /tmp/own)\" ]'\n  - echo {name} > /tmp/own/name\n  \
+             - mkdir /kept/lock\n  - touch /common/{name}\n  - cat /tmp/own/name > /who\n  - rmdir /kept/lock\n"
+        )
+    };
+    let names = ["a", "b", "c", "d"];
+    let project = project(|mount| names.map(|name| image(mount, name)).join("---\n"));
+    project.prints(&["dimg", "build", "--jobs", "4"]);
+    for name in names {
+        let built = project.prints(&["stage", "image", name]);
+        assert_eq!(project.prints(&["run", built.trim(), "cat", "/who"]), format!("{name}\n"));
+    }
+}
+
+#[test]
+fn what_fails_beside_the_images_is_what_is_told() {
+    let project = project(|mount| three(mount, ["echo assets", "echo web", "echo api"]));
+    let final_repo = ["dimg", "build", "--jobs", "2", "--final-repo", "127.0.0.1:9/finished"];
+    let failed = project.fails(3, &final_repo);
+    assert!(failed.stderr.contains("127.0.0.1:9") && !failed.stderr.contains("another image"), "{failed}");
 }
 
 #[test]

@@ -108,6 +108,9 @@ struct Replay {
     npm: usize,
     /// The network of stages: taken away after the first build, because nothing may be downloaded again.
     network: &'static str,
+    /// How many images are assembled at once: the first time one after the other, since any of those that go on at once
+    /// may make the stage that they begin with.
+    jobs: &'static str,
 }
 
 /// Where the second mapping puts its file.
@@ -127,7 +130,8 @@ impl Replay {
         }
         std::fs::create_dir(project.sandbox.path("out")).unwrap();
         let build_dir = node.with_file_name("symfony-like");
-        let mut replay = Self { project, base: Tree::default(), build_dir, npm: 0, network: "default" };
+        let mut replay =
+            Self { project, base: Tree::default(), build_dir, npm: 0, network: "default", jobs: "1" };
         replay.base = replay.packed("php-base", &[SETTINGS]);
         replay
     }
@@ -136,7 +140,10 @@ impl Replay {
     #[track_caller]
     fn build(&mut self) -> Ran {
         let build = self.project.command(&["dimg", "build", "--build-dir"]).arg(&self.build_dir);
-        let build = build.env("STRAKE_CA_CERTS", "host").env("STRAKE_NETWORK", self.network);
+        let build = build
+            .env("STRAKE_CA_CERTS", "host")
+            .env("STRAKE_NETWORK", self.network)
+            .env("STRAKE_JOBS", self.jobs);
         let printed = build.succeed().unwrap().stdout;
         self.npm += printed.lines().filter(|line| line.starts_with("added ")).count();
         Ran::of(&printed)
@@ -236,7 +243,7 @@ fn a_real_application_follows_its_commits_and_serves_its_page() {
     let everything = Ran::image(&IMAGE).assets(&ASSETS).translations(&translations);
     replay.commit("the first", &everything);
     assert_eq!(replay.npm, 1);
-    replay.network = "none";
+    (replay.network, replay.jobs) = ("none", "4");
 
     replay.shell("echo '# more' >> tests/health.sh; echo more >> README.md; mkdir docs; echo a > docs/a.md");
     replay.commit("outside of the mappings", &nothing);

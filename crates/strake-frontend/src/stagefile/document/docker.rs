@@ -123,14 +123,35 @@ fn wrong_variable(name: &str) -> Option<String> {
     (!is_name).then(|| format!("`{name}` is no name for a variable"))
 }
 
+/// Labels that stages and finished images are recognized by, less `strake`.
+const OWN_LABELS: [&str; 14] = [
+    "",
+    "-version",
+    "-cache-version",
+    "-commit",
+    "-dev-mode",
+    "-dimg",
+    "-dimg-name",
+    "-parent-image",
+    "-parent-signature",
+    "-platform",
+    "-signature",
+    "-stage",
+    "-tag",
+    "-tag-scheme",
+];
+
+/// What other such labels begin with.
+const OWN_FAMILIES: [&str; 3] = ["-artifact-", "-git-", "-mount-"];
+
 /// Why a label cannot be given. What a stage is, and which commits its files have, is in labels of these names.
 fn wrong_label(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("a label needs a name".to_owned());
     }
-    let is_ours = ["strake", "dapp"]
-        .iter()
-        .any(|own| name.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')));
+    let is_ours =
+        |rest: &str| OWN_LABELS.contains(&rest) || OWN_FAMILIES.iter().any(|own| rest.starts_with(own));
+    let is_ours = ["strake", "dapp"].iter().any(|own| name.strip_prefix(own).is_some_and(is_ours));
     is_ours.then(|| format!("the label `{name}` is one that stages are recognized by"))
 }
 

@@ -48,7 +48,7 @@ fn mapping(decoder: &mut Decoder<'_>, node: &Node, kind: DocumentKind) -> Option
     let group = decoder.text_of(&fields, "group").map(|text| text.value);
     let alias = decoder.text_of(&fields, "as").map(|text| text.value);
     let watched = watched(decoder, &fields, kind);
-    let selection = Selection { source: source?, add: add?, include, exclude };
+    let selection = Selection { source: source?, add: add?, include, exclude, yields: Vec::new() };
     Some(GitMapping { selection, to: to?.value, owner, group, watched, alias, span: fields.span })
 }
 

@@ -43,6 +43,7 @@ fn entry(decoder: &mut Decoder<'_>, node: &Node) -> Option<ImportDraft> {
         group,
         include,
         exclude,
+        yields: Vec::new(),
         span: fields.span,
     })
 }

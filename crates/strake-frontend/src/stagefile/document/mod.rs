@@ -55,6 +55,7 @@ pub(super) struct ImportDraft {
     pub(super) group: Option<String>,
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
+    pub(super) yields: Vec<String>,
     pub(super) span: Span,
 }
 

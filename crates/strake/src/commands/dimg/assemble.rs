@@ -20,7 +20,7 @@ use strake_engine::{Environment, Event, Holder};
 use strake_frontend::dockerfile::ImageFact;
 use strake_frontend::stagefile::lower::Below;
 use strake_frontend::stagefile::plan::{Action, Conveyor, Found, Mode, Plan, Stage, Start};
-use strake_frontend::stagefile::{ImageId, Rules};
+use strake_frontend::stagefile::{ImageId, ImageName, Rules};
 use strake_oci::{Platform, Reference};
 
 use super::crew::{Claim, Crew, Member, Turn};
@@ -29,7 +29,7 @@ use super::locks::Resources;
 use super::printer::Printer;
 use super::shown::{self, Shown};
 use crate::assembly::{Assembler, Job, NotAssembled};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::project::{self, Planner, Project, SCHEME, StageImage, stage_tag};
 use crate::session::Session;
 use crate::ui::conveyor::{self, ConveyorRows, State};
@@ -37,6 +37,9 @@ use crate::ui::conveyor::{self, ConveyorRows, State};
 /// How often the same stage is assembled within one build before that is given up. Others may delete what was
 /// assembled; more than that is no accident.
 const ATTEMPTS_MAX: u32 = 3;
+
+/// How often an image is planned anew because one that it needs was not what had been planned.
+const SURPRISES_MAX: usize = 10;
 
 /// What the images of one command are assembled with.
 pub(super) struct Assembly<'a, 'p> {
@@ -73,6 +76,20 @@ struct Progress {
     printed: usize,
     /// Tasks whose rows are among them.
     nested: BTreeSet<ImageId>,
+    /// How often what was planned of a task was not what it became.
+    surprises: usize,
+}
+
+impl Progress {
+    /// Plans anew after a task became something else than was planned: once for each that may have changed it.
+    fn again(&mut self, task: &ImageName) -> Result<(), Failure> {
+        self.surprises += 1;
+        if self.surprises <= SURPRISES_MAX {
+            return Ok(());
+        }
+        Err(Failure::environment(format!("{task} becomes another image each time it is looked at"))
+            .hint("look for what changes images or commits while they are built; --jobs 1 builds one after the other"))
+    }
 }
 
 impl<'a> Assembly<'a, '_> {
@@ -82,10 +99,13 @@ impl<'a> Assembly<'a, '_> {
     /// When a stage cannot be assembled. What is finished stays.
     pub(super) fn image(&mut self, image: ImageId, level: usize) -> Result<Below, Failure> {
         let rows = ConveyorRows::new(self.printer.layout, level);
-        let mut progress = Progress { rows, printed: 0, nested: BTreeSet::new() };
+        let mut progress = Progress { rows, printed: 0, nested: BTreeSet::new(), surprises: 0 };
         let mut assembled: BTreeMap<String, u32> = BTreeMap::new();
         loop {
             self.member.go_on()?;
+            if self.session.cancellation.is_requested() {
+                return Err(Failure::new(Kind::Interrupted, "stopped between two stages"));
+            }
             let plan = self.planner.plan(image)?;
             let conveyor = &plan.conveyors[&image];
             let start = conveyor.to_assemble().start;
@@ -132,7 +152,11 @@ impl<'a> Assembly<'a, '_> {
     pub(super) fn stage_image(&mut self, signature: &str) -> Result<Below, Failure> {
         let reference = self.project.stage_reference(signature)?;
         if let Some(candidate) = self.planner.take(signature) {
-            self.adopt(&candidate, signature, &reference)?;
+            let _naming = self.member.naming();
+            // What was made here meanwhile was made because that is no good.
+            if !self.member.has_made(signature) {
+                self.adopt(&candidate, signature, &reference)?;
+            }
         }
         self.known_here(&reference)
     }
@@ -195,7 +219,8 @@ impl<'a> Assembly<'a, '_> {
                     let below = self.task(image, needed, turn, (what, stage), progress)?;
                     if below.reference.selector() != conveyor.signature() {
                         // It was planned before what is there now.
-                        return Ok(None);
+                        self.planner.look_anew();
+                        return progress.again(&self.project.file.image(needed).name).map(|()| None);
                     }
                     artifacts.insert(conveyor.signature().to_owned(), below);
                 } else if !is_there {
@@ -316,6 +341,9 @@ impl<'a> Assembly<'a, '_> {
             let kind = conveyor.stages[stage].kind;
             self.look(image, kind, Side::Before, &below)?;
             let job = Job { image, conveyor, stage, below: &below, artifacts };
+            // Package managers do not wait for each other, and some do not even notice.
+            let kept = self.assembler.kept_together(&job)?;
+            let _kept: Vec<_> = kept.iter().map(|to| self.member.claim(&format!("build_dir {to}"))).collect();
             below = self.stage(&job, progress).map_err(|failed| {
                 self.look_at_failure(image, &below, &failed);
                 failed.failure
@@ -324,9 +352,11 @@ impl<'a> Assembly<'a, '_> {
             made.push(below.clone());
         }
         for stage in &made {
+            let _naming = self.member.naming();
             self.session.with(|env: &Environment<'_>| {
                 image::tag(env, &stage.fact.id.to_string(), &stage.reference)
             })?;
+            self.member.note_made(&stage.reference.selector());
         }
         for stage in &made {
             self.publish(stage)?;

@@ -272,7 +272,7 @@ fn in_turn(
         let finished = if crew.shows(image) {
             crew.show(image, &mut output::write)?;
             let (finished, _) = crew.outsider().wait_for(image)?;
-            assembly.planner.forget_stages();
+            assembly.planner.look_anew();
             finished
         } else {
             assembly.image(image, level)?

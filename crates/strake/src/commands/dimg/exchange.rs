@@ -48,6 +48,12 @@ impl Assembly<'_, '_> {
         if !error.is_about_content() {
             return Err(error.into());
         }
+        let _naming = self.member.naming();
+        if self.known_here(&found.reference).ok().is_none_or(|now| now.fact.id != id) {
+            // Somebody else here has found that out, and perhaps assembled it already.
+            self.planner.look_anew();
+            return Ok(None);
+        }
         let name = self.project.stage_name(signature);
         report::warn(&format!("{name} cannot be used: {error}; it counts as not there and is built anew"));
         let resolved = session.with(|env| {

@@ -30,6 +30,8 @@ const OUTPUT_MAX: usize = 4 << 20;
 pub(super) struct Crew {
     state: Mutex<State>,
     changed: Condvar,
+    /// Held while a stage gets a name or loses it.
+    naming: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ struct State {
     threads: usize,
     /// Signatures of stages that are being assembled.
     claimed: BTreeSet<String>,
+    /// Signatures of stages that were assembled.
+    made: BTreeSet<String>,
     /// What failed first: after that nothing is begun.
     failed: Option<(ImageId, Failure)>,
     /// Whether nobody waits for tasks any more.
@@ -151,10 +155,11 @@ impl Crew {
             free: jobs.get(),
             threads: 0,
             claimed: BTreeSet::new(),
+            made: BTreeSet::new(),
             failed: None,
             over: false,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self { state: Mutex::new(state), changed: Condvar::new(), naming: Mutex::new(()) }
     }
 
     /// Whether there is anything to begin.
@@ -213,7 +218,11 @@ impl Crew {
         match work() {
             Ok(below) => end.2 = Progress::Done(Box::new(below), begun.elapsed()),
             Err(failure) => {
-                self.lock().failed.get_or_insert((image, failure));
+                let mut state = self.lock();
+                // Who only stopped because of others has not failed.
+                if state.goes_on() {
+                    state.failed = Some((image, failure));
+                }
             }
         }
     }
@@ -244,14 +253,18 @@ impl Crew {
         self.changed.notify_all();
     }
 
-    /// Puts what a command printed on the sheet of a task, as long as there is room.
+    /// Puts what a command printed on the sheet of a task. When there is no room it waits for whoever reads, and leaves
+    /// the text out when nobody does yet.
     pub(super) fn output(&self, image: ImageId, text: &str) {
         let mut state = self.lock();
-        let task = state.task(image);
-        if task.output + text.len() > OUTPUT_MAX {
-            task.left_out += text.len();
-            return;
+        while state.task(image).output + text.len() > OUTPUT_MAX && state.task(image).output > 0 {
+            if !(state.task(image).shown && state.goes_on()) {
+                state.task(image).left_out += text.len();
+                return;
+            }
+            state = self.wait(state);
         }
+        let task = state.task(image);
         task.output += text.len();
         task.put(Entry::Output(text.to_owned()));
         self.changed.notify_all();
@@ -284,6 +297,7 @@ impl Crew {
             };
             if let Entry::Output(text) = &entry {
                 task.output -= text.len();
+                self.changed.notify_all();
             }
             drop(state);
             match entry {
@@ -360,6 +374,21 @@ impl<'c> Member<'c> {
     pub(super) fn claim(self, signature: &str) -> Claim<'c> {
         self.idle(|state| state.claimed.insert(signature.to_owned()).then_some(()));
         Claim { crew: self.crew, signature: signature.to_owned() }
+    }
+
+    /// Keeps others from giving stages names, or taking them, until it is dropped.
+    pub(super) fn naming(self) -> MutexGuard<'c, ()> {
+        self.crew.naming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a stage was assembled and has its name.
+    pub(super) fn note_made(self, signature: &str) {
+        self.crew.lock().made.insert(signature.to_owned());
+    }
+
+    /// Whether somebody has assembled a stage.
+    pub(super) fn has_made(self, signature: &str) -> bool {
+        self.crew.lock().made.contains(signature)
     }
 
     /// Whether to begin another stage.

@@ -106,19 +106,50 @@ fn after_a_failure_nothing_is_begun_and_nobody_waits() {
 }
 
 #[test]
+fn who_stops_because_nobody_waits_has_not_failed() {
+    let (crew, [first, second]) = crew([None, None], 2);
+    let member = crew.outsider();
+    member.turn(first);
+    crew.end();
+    member.carry_out(first, || member.go_on().map(|()| made("first")));
+    assert!(crew.failure().is_none() && member.wait_for(second).is_err());
+}
+
+#[test]
+fn who_is_read_waits_for_the_reader_and_loses_nothing() {
+    let (crew, [image, _]) = crew([None, None], 2);
+    let member = crew.outsider();
+    member.turn(image);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| shown(&crew, image));
+        while !crew.lock().task(image).shown {
+            std::thread::yield_now();
+        }
+        member.carry_out(image, || {
+            let line = "y".repeat(OUTPUT_MAX / 4);
+            (0..10).for_each(|_| crew.output(image, &line));
+            Ok(made("image"))
+        });
+        assert_eq!(reader.join().unwrap().len(), OUTPUT_MAX / 4 * 10);
+    });
+}
+
+#[test]
 fn a_stage_is_claimed_by_one() {
     let (crew, _) = crew([None, None], 2);
     let claim = crew.outsider().claim("s");
     let (sender, receiver) = channel();
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            sender.send("wants it").unwrap();
             let _claim = crew.outsider().claim("s");
-            sender.send("second").unwrap();
+            sender.send("has it").unwrap();
         });
         let _other = crew.outsider().claim("t");
-        assert!(receiver.try_recv().is_err());
+        assert_eq!(receiver.recv(), Ok("wants it"));
+        assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err());
         drop(claim);
-        assert_eq!(receiver.recv(), Ok("second"));
+        assert_eq!(receiver.recv(), Ok("has it"));
     });
 }
 
