@@ -215,13 +215,25 @@ impl<'a> Assembly<'a, '_> {
                 let conveyor = &plan.conveyors[&needed];
                 let is_there = conveyor.to_assemble().is_empty();
                 let turn = self.member.turn(needed);
-                if turn != Turn::Own {
-                    let below = self.task(image, needed, turn, (what, stage), progress)?;
-                    if below.reference.selector() != conveyor.signature() {
-                        // It was planned before what is there now.
-                        self.planner.look_anew();
-                        return progress.again(&self.project.file.image(needed).name).map(|()| None);
-                    }
+                let done = match turn {
+                    Turn::Own => None,
+                    _ => Some(self.task(image, needed, turn, (what, stage), progress)?),
+                };
+                // A layer of what was taken from a repository may have turned out to be lost since.
+                let done = match done {
+                    Some(below) if self.planner.is_there(&below.reference.selector())? => Some(below),
+                    _ => None,
+                };
+                let is_as_planned = match &done {
+                    Some(below) => below.reference.selector() == conveyor.signature(),
+                    None => turn == Turn::Own || !is_there,
+                };
+                if !is_as_planned {
+                    // It was planned before what is there now.
+                    self.planner.look_anew();
+                    return progress.again(&self.project.file.image(needed).name).map(|()| None);
+                }
+                if let Some(below) = done {
                     artifacts.insert(conveyor.signature().to_owned(), below);
                 } else if !is_there {
                     let (heading, level) = progress.rows.enter(stage.kind.group());
