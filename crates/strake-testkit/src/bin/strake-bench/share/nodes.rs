@@ -92,9 +92,21 @@ fn together(bench: &Bench, count: usize, words: &[String]) -> Outcome<(f64, usiz
         said += text.matches(SAID).count();
     }
     for store in stores {
-        std::fs::remove_dir_all(store).map_err(Failure::at("remove the store of a node"))?;
+        remove(&store).map_err(Failure::at("remove the store of a node"))?;
     }
     Ok((seconds, said))
+}
+
+/// A command leaves tidying to a process that may still be at it.
+fn remove(store: &Path) -> std::io::Result<()> {
+    let mut tries = 100;
+    loop {
+        match std::fs::remove_dir_all(store) {
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty && tries > 0 => tries -= 1,
+            removed => return removed,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
 
 fn start(bench: &Bench, store: &Path, words: &[String]) -> Outcome<Child> {
