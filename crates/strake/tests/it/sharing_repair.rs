@@ -1,12 +1,13 @@
 //! Steps in a registry whose layers are lost, and what makes them good again.
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::Value;
 use strake_testkit::{Etcd, Registry, RegistryOptions};
 
-use crate::scene::{Built, Scene};
+use crate::scene::{Built, Scene, eventually};
 
 /// Four steps, of which the last takes a file of the context. What any of them makes is the same each time.
 const CHAIN: &str = "FROM busybox
@@ -125,6 +126,10 @@ fn repaired_meanwhile(times: &[&str]) {
     scene(CHAIN, "first\n").build(&args);
     let before = lost(&registry);
     std::fs::remove_file(&before).unwrap();
+    // Files have seconds: made in the same one, the layer would be the same without being told to.
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let made = second();
+    eventually("the next second", || (second() != made).then_some(()));
     let (second, third) = (scene(CHAIN, "second\n"), scene(CHAIN, "third\n"));
     let mut repairing = second.start_build(&args);
     repairing.wait_for("begun");
