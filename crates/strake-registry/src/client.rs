@@ -249,8 +249,7 @@ impl Client {
         mount_from: &[Reference],
         progress: &dyn Progress,
     ) -> Result<PushedBlob, RegistryError> {
-        let push = Push::new(&self.core, &self.runtime, repository, mount_from, &of_blob(&source), progress);
-        push.blob(source, repository, mount_from, Before::Perhaps)
+        self.push_blob_where(repository, source, mount_from, progress, Before::Perhaps)
     }
 
     /// As [`Client::push_blob`], for a blob that nobody else can have sent, such as a document with the time of its
@@ -266,8 +265,19 @@ impl Client {
         mount_from: &[Reference],
         progress: &dyn Progress,
     ) -> Result<PushedBlob, RegistryError> {
+        self.push_blob_where(repository, source, mount_from, progress, Before::Hardly)
+    }
+
+    fn push_blob_where(
+        &self,
+        repository: &Reference,
+        source: BlobSource<'_>,
+        mount_from: &[Reference],
+        progress: &dyn Progress,
+        before: Before,
+    ) -> Result<PushedBlob, RegistryError> {
         let push = Push::new(&self.core, &self.runtime, repository, mount_from, &of_blob(&source), progress);
-        push.blob(source, repository, mount_from, Before::Hardly)
+        push.blob(source, repository, mount_from, before)
     }
 
     /// Stores a manifest or index under the reference's digest if it has one, under its tag otherwise.

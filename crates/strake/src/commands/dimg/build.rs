@@ -159,8 +159,9 @@ pub(super) fn build_images(
     let shared_locks =
         session.settings.coordinator(args.repositories.coordination.coordinate.as_ref(), main.is_some())?;
     let crew = Arc::new(crew(args, session, printer, project, &plans));
-    let template = Mutex::new(planner.another());
+    let template = crew.has_tasks().then(|| Mutex::new(planner.another()));
     let work = |member: Member<'_>, image: ImageId, place: Place| {
+        let template = template.as_ref().expect("work is begun only where there are tasks");
         let mut planner = template.lock().unwrap_or_else(PoisonError::into_inner).another();
         let mut assembly = Assembly {
             session,
